@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change lands, cheapest first. CI runs it unchanged.
+#   bash ci/check.sh
+# Needs a Rust toolchain and a C compiler; installs nothing else.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_INCREMENTAL=0 CARGO_TERM_COLOR=never INSTA_UPDATE=no
+
+step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
+
+if ! command -v cc >/dev/null 2>&1; then
+  if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+    step "install a C compiler"
+    apt-get update -qq && apt-get install -y -qq gcc libc6-dev
+  else
+    echo "error: no C compiler found (cc)"; exit 2
+  fi
+fi
+
+step "format"
+cargo fmt --all --check
+
+# One selection of packages and targets in every command below: another one would build the dependencies again.
+step "clippy"
+cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+step "tests"
+if cargo nextest --version >/dev/null 2>&1; then
+  cargo nextest run --workspace --all-targets --no-fail-fast --status-level slow --final-status-level fail
+  step "documentation tests"
+  cargo test --workspace --doc --quiet
+else
+  cargo test --workspace --quiet
+fi
+
+step "portable code paths"
+LAUREL_CPU_FEATURES=portable cargo test -p kernels -p laurel --quiet
+
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+step "configs"
+cargo run -q -p harness -- list models >/dev/null
+cargo run -q -p harness -- list suites >/dev/null
+
+step "smoke gate"
+bash ci/smoke_gate.sh
+
+step "done"

@@ -1,0 +1,56 @@
+//! The feed-forward part of a layer.
+//!
+//! ```text
+//! swiglu       y = (silu(x·Wgᵀ) ⊙ x·Wuᵀ) · Wdᵀ      Shazeer 2020, arXiv 2002.05202
+//! gelu_tanh    y = gelu(x·Wuᵀ) · Wdᵀ                  Hendrycks and Gimpel 2016, arXiv 1606.08415, tanh approximation
+//! gelu_erf     the same with the error function
+//! ```
+
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::config::{DecoderConfig, MlpKind};
+use crate::layers::Linear;
+
+#[derive(Debug)]
+pub(crate) struct Mlp {
+    kind: MlpKind,
+    gate_proj: Option<Linear>,
+    up_proj: Linear,
+    down_proj: Linear,
+}
+
+impl Mlp {
+    pub(crate) fn new(config: &DecoderConfig, vb: &VarBuilder<'_>) -> Result<Self> {
+        let (hidden, width, bias) = (config.hidden_size, config.mlp_width(), config.mlp_bias);
+        let gate_proj = match config.mlp {
+            MlpKind::Swiglu => Some(Linear::new(hidden, width, bias, &vb.pp("gate_proj"))?),
+            MlpKind::GeluTanh | MlpKind::GeluErf => None,
+        };
+        Ok(Self {
+            kind: config.mlp,
+            gate_proj,
+            up_proj: Linear::new(hidden, width, bias, &vb.pp("up_proj"))?,
+            down_proj: Linear::new(width, hidden, bias, &vb.pp("down_proj"))?,
+        })
+    }
+
+    /// `[B, T, D] -> [B, T, D]`.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let up = self.up_proj.forward(x)?; // [B, T, F]
+        let hidden = match (&self.gate_proj, self.kind) {
+            (Some(gate), _) => kernels::swiglu(&gate.forward(x)?, &up)?,
+            (None, MlpKind::GeluErf) => kernels::gelu_erf(&up)?,
+            (None, _) => kernels::gelu_tanh(&up)?,
+        };
+        self.down_proj.forward(&hidden)
+    }
+
+    pub(crate) fn init(&self, std: f64, output_std: f64, seed: u64) -> Result<()> {
+        if let Some(gate) = &self.gate_proj {
+            gate.init(std, seed)?;
+        }
+        self.up_proj.init(std, seed)?;
+        self.down_proj.init(output_std, seed)
+    }
+}

@@ -1,0 +1,111 @@
+//! Rotary position tables, halves layout (Su et al. 2021, arXiv 2104.09864; layout of published Llama checkpoints).
+//!
+//! ```text
+//! ω_i = theta^(−2i/d)      cos[p, i] = cos(p·ω_i)      sin[p, i] = sin(p·ω_i)      i < d/2
+//! ```
+//! Built once in f64 for every position a model may see, then rounded to the network's type.
+
+use std::f64::consts::TAU;
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::config::{DecoderConfig, Positions, RotaryScaling};
+
+/// `cos` and `sin`, each `[max_position_embeddings, d/2]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Rotary {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rotary {
+    /// `None` for a network with learned positions.
+    pub(crate) fn new(config: &DecoderConfig, dtype: DType, device: &Device) -> Result<Option<Self>> {
+        let Positions::Rotary { theta, scaling } = &config.positions else { return Ok(None) };
+        let frequencies = frequencies(*theta, scaling.as_ref(), config.head_dim());
+        let positions = config.max_position_embeddings;
+        let angles = |p: usize| frequencies.iter().map(move |w| p as f64 * w);
+        let table = |f: fn(f64) -> f64| {
+            let values: Vec<f64> = (0..positions).flat_map(|p| angles(p).map(f)).collect();
+            Tensor::from_vec(values, (positions, frequencies.len()), device)?.to_dtype(dtype)
+        };
+        Ok(Some(Self { cos: table(f64::cos)?, sin: table(f64::sin)? }))
+    }
+
+    /// Rows for positions `past[b]..past[b] + new_tok`: `[T, d/2]` when all rows of the batch agree, else `[B, T, d/2]`.
+    /// Positions past the table (padding of a batch) get its last row.
+    pub(crate) fn at(&self, past: &[usize], new_tok: usize) -> Result<(Tensor, Tensor)> {
+        let table_len = self.cos.dim(0)?;
+        let first = past.first().copied().unwrap_or(0);
+        if past.iter().all(|&p| p == first) && first + new_tok <= table_len {
+            return Ok((self.cos.narrow(0, first, new_tok)?, self.sin.narrow(0, first, new_tok)?));
+        }
+        let ids = position_ids(past, new_tok, table_len, self.cos.device())?;
+        let shape = (past.len(), new_tok, self.cos.dim(1)?);
+        let rows = |table: &Tensor| table.index_select(&ids.flatten_all()?, 0)?.reshape(shape);
+        Ok((rows(&self.cos)?, rows(&self.sin)?))
+    }
+}
+
+/// Positions `[B, T]` of the new tokens, stopped at the last of `table_len` entries.
+pub(crate) fn position_ids(past: &[usize], new_tok: usize, table_len: usize, device: &Device) -> Result<Tensor> {
+    let last = table_len.saturating_sub(1);
+    let ids: Vec<u32> = past.iter().flat_map(|&p| (p..p + new_tok).map(move |at| at.min(last) as u32)).collect();
+    Tensor::from_vec(ids, (past.len(), new_tok), device)
+}
+
+fn frequencies(theta: f64, scaling: Option<&RotaryScaling>, head_dim: usize) -> Vec<f64> {
+    let base = (0..head_dim / 2).map(|i| theta.powf(-((2 * i) as f64) / head_dim as f64));
+    match scaling {
+        None => base.collect(),
+        Some(RotaryScaling::Linear { factor }) => base.map(|w| w / factor).collect(),
+        Some(RotaryScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings }) => {
+            let original = *original_max_position_embeddings as f64;
+            base.map(|w| {
+                let wave_length = TAU / w;
+                if wave_length < original / high_freq_factor {
+                    w
+                } else if wave_length > original / low_freq_factor {
+                    w / factor
+                } else {
+                    let blend = (original / wave_length - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                    (1.0 - blend) * w / factor + blend * w
+                }
+            })
+            .collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frequencies_are_the_geometric_series() {
+        // theta = 10⁴, d = 4: 1 and 10⁴^(−1/2) = 0.01.
+        let found = frequencies(1e4, None, 4);
+        assert!((found[0] - 1.0).abs() < 1e-15 && (found[1] - 0.01).abs() < 1e-15, "{found:?}");
+        let halved = frequencies(1e4, Some(&RotaryScaling::Linear { factor: 2.0 }), 4);
+        assert!((halved[0] - 0.5).abs() < 1e-15 && (halved[1] - 0.005).abs() < 1e-15, "{halved:?}");
+    }
+
+    #[test]
+    fn llama3_keeps_high_divides_low_and_blends_between() {
+        let scaling = RotaryScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 8192,
+        };
+        let plain = frequencies(500_000.0, None, 128);
+        let scaled = frequencies(500_000.0, Some(&scaling), 128);
+        assert_eq!(scaled[0], plain[0]); // wave length 6.3 < 8192/4
+        assert_eq!(scaled[63], plain[63] / 8.0); // wave length 2.6 million > 8192
+        let between: Vec<usize> = (0..64).filter(|&i| (8192.0 / 4.0..8192.0).contains(&(TAU / plain[i]))).collect();
+        assert!(!between.is_empty());
+        for i in between {
+            assert!(scaled[i] < plain[i] && scaled[i] > plain[i] / 8.0, "{i}");
+        }
+    }
+}

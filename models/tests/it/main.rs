@@ -1,0 +1,11 @@
+//! Integration tests of `models`: one binary, a module per subject.
+
+mod cache;
+mod contract;
+mod folding;
+mod generation;
+mod gradient;
+mod networks;
+mod params;
+mod parity;
+mod pretrained;

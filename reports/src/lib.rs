@@ -1,0 +1,34 @@
+//! Records to tables, plots and verdicts: pure functions of a folder of records.
+//!
+//! ```text
+//! records.jsonl / .parquet --frame--> Records --tables--> TableData --render--> md, tex, csv, json, html, terminal
+//!                                             --plots---> Figure ----> svg, png
+//!                                             --gate----> GateReport -> text, md, json, junit, sarif, annotations
+//! ```
+//! No models, no clock, no network: the same records give the same bytes on any machine.
+
+pub mod cards;
+pub mod compare;
+pub mod conditions;
+mod draws;
+pub mod error;
+pub mod escape;
+pub mod frame;
+pub mod gate;
+pub mod lint;
+pub mod number;
+pub mod page;
+pub mod paper;
+pub mod plots;
+pub mod provenance;
+pub mod render;
+pub mod report;
+pub mod subject;
+pub mod table;
+pub mod tables;
+
+pub use error::ReportError;
+pub use frame::Records;
+pub use paper::Paper;
+pub use render::{Style, render};
+pub use report::{ReportOptions, build_report, build_tables};

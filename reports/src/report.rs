@@ -1,0 +1,160 @@
+//! The report folder: every table and figure from one set of records, offline, byte for byte the same each time.
+//!
+//! ```text
+//! OUT/index.html   tables/<name>.{md,tex,csv,json}   tables/collection.tex   plots/<name>.{svg,png}   cards/<subject>.md   provenance.json
+//! ```
+//! Source: measurement.md section 15, architecture.md section 6.
+
+use std::path::{Path, PathBuf};
+
+use records::{Source, Tier, write_atomic};
+
+use crate::cards::card;
+use crate::error::ReportError;
+use crate::frame::Records;
+use crate::lint::lint;
+use crate::page::{Page, page};
+use crate::paper::Paper;
+use crate::plots::{self, PlotOptions};
+use crate::provenance::Provenance;
+use crate::render::{Style, latex, render};
+use crate::subject::subjects;
+use crate::table::TableData;
+use crate::tables;
+
+/// What to write.
+#[derive(Clone, Debug)]
+pub struct ReportOptions {
+    /// Heading of the page.
+    pub title: String,
+    /// Command that reproduces the report, for the provenance block.
+    pub command: String,
+    /// Table names; every table when `None`.
+    pub tables: Option<Vec<String>>,
+    /// Plot names; every plot when `None`.
+    pub plots: Option<Vec<String>>,
+    /// Languages of the table files. `Html` writes the page.
+    pub styles: Vec<Style>,
+    /// For the figures.
+    pub plot: PlotOptions,
+}
+
+impl Default for ReportOptions {
+    /// Everything, in every language of a file.
+    fn default() -> Self {
+        Self {
+            title: "LAuReL: quality and footprint".to_owned(),
+            command: String::new(),
+            tables: None,
+            plots: None,
+            styles: vec![Style::Md, Style::Latex, Style::Csv, Style::Json, Style::Html],
+            plot: PlotOptions::default(),
+        }
+    }
+}
+
+/// The tables asked for, with their provenance; all of them when `names` is `None`.
+///
+/// # Errors
+/// When a name does not exist or an estimator refuses the values.
+pub fn build_tables(records: &Records, names: Option<&[String]>, command: &str) -> Result<Vec<TableData>, ReportError> {
+    let paper = Paper::load()?;
+    let provenance = Provenance::of(records, command);
+    let chosen = match names {
+        None => tables::all(),
+        Some(names) => names.iter().map(|name| tables::by_name(name)).collect::<Result<Vec<_>, _>>()?,
+    };
+    chosen.iter().map(|table| Ok(TableData { provenance: provenance.clone(), ..table.build(records, &paper)? })).collect()
+}
+
+/// Writes the report folder and returns the files written, in order. Existing files of the same names are replaced.
+///
+/// # Errors
+/// When a name does not exist, an estimator refuses the values, or a file cannot be written.
+pub fn build_report(records: &Records, out_dir: &Path, options: &ReportOptions) -> Result<Vec<PathBuf>, ReportError> {
+    let paper = Paper::load()?;
+    let tables = build_tables(records, options.tables.as_deref(), &options.command)?;
+    let figures = match &options.plots {
+        None => plots::draw(None, records, &paper, options.plot)?,
+        Some(names) => {
+            let mut figures = Vec::new();
+            for name in names {
+                figures.extend(plots::draw(Some(name), records, &paper, options.plot)?);
+            }
+            figures
+        }
+    };
+    let provenance = Provenance::of(records, &options.command);
+    let mut files: Vec<(PathBuf, Vec<u8>)> = Vec::new();
+    if options.styles.contains(&Style::Html) {
+        let html = page(&Page {
+            title: &options.title,
+            summary: &summary(records),
+            figures: &figures,
+            tables: &tables,
+            notes: &lint(&paper)?,
+            provenance: &provenance,
+            warnings: records.warnings(),
+        })?;
+        files.push((PathBuf::from("index.html"), html.into_bytes()));
+    }
+    for table in &tables {
+        for style in options.styles.iter().filter(|style| **style != Style::Html) {
+            let path = Path::new("tables").join(format!("{}.{}", table.name, style.extension()));
+            files.push((path, render(table, *style).into_bytes()));
+        }
+    }
+    if options.styles.contains(&Style::Latex) {
+        files.push((PathBuf::from("tables/collection.tex"), latex::collection(&tables).into_bytes()));
+    }
+    for figure in &figures {
+        let stem = Path::new("plots").join(&figure.name);
+        files.push((stem.with_extension("svg"), figure.svg()?.into_bytes()));
+        files.push((stem.with_extension("png"), figure.png()?));
+    }
+    for subject in subjects(records, |row| row.subject.is_some()) {
+        let name: String =
+            subject.name.chars().map(|c| if c.is_ascii_alphanumeric() || "+-_.".contains(c) { c } else { '_' }).collect();
+        files.push((Path::new("cards").join(format!("{name}.md")), card(records, &subject)?.into_bytes()));
+    }
+    let lines: serde_json::Map<String, serde_json::Value> =
+        provenance.lines.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+    let mut json = serde_json::to_string_pretty(&lines).expect("provenance holds only strings");
+    json.push('\n');
+    files.push((PathBuf::from("provenance.json"), json.into_bytes()));
+    write_all(out_dir, files)
+}
+
+fn write_all(out_dir: &Path, files: Vec<(PathBuf, Vec<u8>)>) -> Result<Vec<PathBuf>, ReportError> {
+    let mut written = Vec::with_capacity(files.len());
+    for (name, bytes) in files {
+        let path = out_dir.join(name);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|source| ReportError::Io {
+                action: "create folder",
+                path: folder.to_owned(),
+                source,
+            })?;
+        }
+        write_atomic(&path, &bytes)?;
+        written.push(path);
+    }
+    Ok(written)
+}
+
+/// What a reader should know before the first number.
+fn summary(records: &Records) -> Vec<String> {
+    let measured: Vec<_> = records.rows().iter().filter(|row| row.source == Source::Measured).collect();
+    let mut lines = vec![format!(
+        "{} measured rows of {} subjects. Paper values stand beside measured ones for sign, order and ratio; they come from other models, \
+         data and hardware.",
+        measured.len(),
+        subjects(records, |_| true).len()
+    )];
+    if measured.iter().any(|row| row.tier == Some(Tier::Demo)) {
+        lines.push(
+            "Rows of tier demo come from tiny models on bundled text: they show the pipeline, not the paper's scale.".to_owned(),
+        );
+    }
+    lines
+}

@@ -1,0 +1,7 @@
+//! Integration tests of `reports`: fixed synthetic records through tables, figures, pages and the gate.
+
+mod gate;
+mod lint;
+mod report;
+mod synthetic;
+mod tables;

@@ -1,0 +1,137 @@
+//! Shape checks shared by the fused operations and their references, with messages that name the operation, the argument,
+//! what was expected and what was found.
+use candle_core::{DType, Result, Tensor, bail};
+
+/// `bail!` with the project's order of facts.
+macro_rules! mismatch {
+    ($op:expr, $arg:expr, $expected:expr, $found:expr) => {
+        bail!("{}: argument `{}`: expected {}, found {:?}", $op, $arg, $expected, $found)
+    };
+}
+
+/// Length of the last axis; an error for scalars and for an axis of length zero, over which nothing is defined.
+fn last_axis(op: &str, arg: &str, x: &Tensor) -> Result<usize> {
+    match x.dims().last() {
+        Some(&d) if d > 0 => Ok(d),
+        _ => mismatch!(op, arg, "a last axis of at least one feature", x.dims()),
+    }
+}
+
+/// `b` has the shape of `a`.
+pub(crate) fn same_shape(op: &str, arg: &str, a: &Tensor, b: &Tensor) -> Result<()> {
+    if a.dims() != b.dims() {
+        mismatch!(op, arg, format!("shape {:?}", a.dims()), b.dims());
+    }
+    Ok(())
+}
+
+/// Shape of `x` for `x·wᵀ + bias` with `w: [out, in]`.
+pub(crate) fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Vec<usize>> {
+    let in_features = last_axis("linear", "x", x)?;
+    match w.dims() {
+        &[_, found] if found == in_features => {}
+        found => mismatch!("linear", "w", format!("shape [out, {in_features}]"), found),
+    }
+    if let Some(bias) = bias
+        && bias.dims() != [w.dims()[0]]
+    {
+        mismatch!("linear", "bias", format!("shape [{}]", w.dims()[0]), bias.dims());
+    }
+    Ok(x.dims().to_vec())
+}
+
+/// Width of the normalised axis.
+pub(crate) fn norm(op: &str, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<usize> {
+    let d = last_axis(op, "x", x)?;
+    if weight.dims() != [d] {
+        mismatch!(op, "weight", format!("shape [{d}]"), weight.dims());
+    }
+    if let Some(bias) = bias
+        && bias.dims() != [d]
+    {
+        mismatch!(op, "bias", format!("shape [{d}]"), bias.dims());
+    }
+    Ok(d)
+}
+
+/// `(B, T, H, d)` of `x`; `cos` and `sin` are `[T, d/2]` or `[B, T, d/2]`.
+pub(crate) fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<(usize, usize, usize, usize)> {
+    let &[b, t, heads, d] = x.dims() else { mismatch!("rotary", "x", "shape [B, T, H, d]", x.dims()) };
+    if d == 0 || d % 2 == 1 {
+        mismatch!("rotary", "x", "an even head dimension", x.dims());
+    }
+    for (name, table) in [("cos", cos), ("sin", sin)] {
+        if table.dims() != [t, d / 2] && table.dims() != [b, t, d / 2] {
+            mismatch!("rotary", name, format!("shape [{t}, {}] or [{b}, {t}, {}]", d / 2, d / 2), table.dims());
+        }
+    }
+    same_shape("rotary", "sin", cos, sin)?;
+    Ok((b, t, heads, d))
+}
+
+/// `(B, T, H, K, d)` of the training form of attention.
+pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<(usize, usize, usize, usize, usize)> {
+    let &[b, t, heads, d] = q.dims() else { mismatch!("causal_attention", "q", "shape [B, T, H, d]", q.dims()) };
+    let kv_heads = match k.dims() {
+        &[kb, kt, kv_heads, kd] if (kb, kt, kd) == (b, t, d) && kv_heads > 0 => kv_heads,
+        found => mismatch!("causal_attention", "k", format!("shape [{b}, {t}, K, {d}]"), found),
+    };
+    if heads % kv_heads != 0 {
+        mismatch!("causal_attention", "k", format!("a number of key-value heads that divides {heads}"), k.dims());
+    }
+    same_shape("causal_attention", "v", k, v)?;
+    Ok((b, t, heads, kv_heads, d))
+}
+
+/// `(rows, width)` of an embedding table; `ids` are u32.
+pub(crate) fn embedding(table: &Tensor, ids: &Tensor) -> Result<(usize, usize)> {
+    let &[rows, width] = table.dims() else { mismatch!("embedding", "table", "shape [V, D]", table.dims()) };
+    if ids.dtype() != DType::U32 {
+        mismatch!("embedding", "ids", "dtype u32", ids.dtype());
+    }
+    Ok((rows, width))
+}
+
+/// `(N, V)` of logits; `targets` are u32 `[N]`.
+pub(crate) fn cross_entropy(op: &str, logits: &Tensor, targets: &Tensor) -> Result<(usize, usize)> {
+    let &[n, vocab] = logits.dims() else { mismatch!(op, "logits", "shape [N, V]", logits.dims()) };
+    if vocab == 0 {
+        mismatch!(op, "logits", "at least one class", logits.dims());
+    }
+    check_targets(op, n, targets)?;
+    Ok((n, vocab))
+}
+
+/// `targets` are u32 `[n]`.
+pub(crate) fn check_targets(op: &str, n: usize, targets: &Tensor) -> Result<()> {
+    if targets.dims() != [n] {
+        mismatch!(op, "targets", format!("shape [{n}]"), targets.dims());
+    }
+    if targets.dtype() != DType::U32 {
+        mismatch!(op, "targets", "dtype u32", targets.dtype());
+    }
+    Ok(())
+}
+
+/// `(D, r)` of `x + (x·down)·up`.
+pub(crate) fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<(usize, usize)> {
+    let features = last_axis("low_rank_add", "x", x)?;
+    let rank = match down.dims() {
+        &[found, rank] if found == features && rank > 0 => rank,
+        found => mismatch!("low_rank_add", "down", format!("shape [{features}, r]"), found),
+    };
+    if up.dims() != [rank, features] {
+        mismatch!("low_rank_add", "up", format!("shape [{rank}, {features}]"), up.dims());
+    }
+    Ok((features, rank))
+}
+
+/// Width of the last axis; `ab` is `[2]` or `[2, D]`.
+pub(crate) fn merge(fx: &Tensor, residual: &Tensor, ab: &Tensor) -> Result<usize> {
+    let features = last_axis("merge", "fx", fx)?;
+    same_shape("merge", "residual", fx, residual)?;
+    if ab.dims() != [2] && ab.dims() != [2, features] {
+        mismatch!("merge", "ab", format!("shape [2] or [2, {features}]"), ab.dims());
+    }
+    Ok(features)
+}

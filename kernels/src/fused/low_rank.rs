@@ -1,0 +1,170 @@
+//! LAuReL's low-rank residual in one operation.
+//!
+//! ```text
+//! y = x + (x·down)·up          down: [D, r]    up: [r, D]
+//! backward, z = x·down kept [rows, r] and e = g·upᵀ:
+//!   dx = g + e·downᵀ     d_down = xᵀ·e     d_up = zᵀ·g
+//! ```
+//! Source: LAuReL (arXiv:2411.07501) §2.2. The operation is bound by memory: x is read once per direction and the branch is
+//! added while a block of rows is in the cache.
+use std::sync::OnceLock;
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+
+use crate::access::{F32Ref, f32s, is_fast, output, tensor};
+use crate::gemm::{Operand, Product, skinny};
+use crate::parallel::{self, Disjoint};
+use crate::simd::{Isa, LANES, multiversion};
+use crate::{check, plain};
+
+/// Rows of one task, and of one partial sum of the weights' gradients.
+const ROWS: usize = 128;
+/// Ranks up to which the branch is bound by memory and goes without packed products.
+const THIN: usize = 16;
+
+/// `x + (x·down)·up`.
+///
+/// - Shape: `x` is `[.., D]`, `down` is `[D, r]`, `up` is `[r, D]`; the output has the shape and dtype of `x`.
+/// - Cost: `4·r·D` FLOPs per row forward, twice that backward. The D x D product is never formed.
+/// - Kept for backward: `x` and `x·down`, r numbers per row.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn low_rank_add(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
+    if !is_fast(&[x, down, up]) {
+        return plain::low_rank_add(x, down, up);
+    }
+    check::low_rank(x, down, up)?;
+    x.contiguous()?.apply_op3(&down.contiguous()?, &up.contiguous()?, LowRankAdd { inner: OnceLock::new() })
+}
+
+struct LowRankAdd {
+    /// `x·down`, `[rows, r]`, from the forward pass.
+    inner: OnceLock<Vec<f32>>,
+}
+
+impl CustomOp3 for LowRankAdd {
+    fn name(&self) -> &'static str {
+        "low-rank-add"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, down, up) = (f32s(s1, l1)?, f32s(s2, l2)?, f32s(s3, l3)?);
+        let (d, r) = l2.shape().dims2()?;
+        let rows = x.len() / d;
+        let thin = (r <= THIN).then(|| transposed(down, r));
+        let (mut y, mut z) = (output(x.len()), output(rows * r));
+        let (target_y, target_z) = (Disjoint::new(&mut y), Disjoint::new(&mut z));
+        parallel::for_each(rows.div_ceil(ROWS), x.len(), |task| {
+            let (start, end) = (task * ROWS, ((task + 1) * ROWS).min(rows));
+            // SAFETY: each task has its own rows of both results.
+            let (y, z) = unsafe { (target_y.range(start * d, end * d), target_z.range(start * r, end * r)) };
+            let x = &x[start * d..end * d];
+            if let Some(down) = &thin {
+                skinny::product_one_thread(x, down, z, d);
+                add_thin(x, z, up, r, y);
+            } else {
+                Product::new(end - start, r, d).one_thread().into(Operand::rows(x, d), Operand::rows(down, r), z, r);
+                y.copy_from_slice(x);
+                Product::new(end - start, d, r).one_thread().adding().into(Operand::rows(z, r), Operand::rows(up, d), y, d);
+            }
+        });
+        let _ = self.inner.set(z);
+        Ok((CpuStorage::F32(y), l1.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        down: &Tensor,
+        up: &Tensor,
+        _y: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let (xs, a, b, g) = (F32Ref::new(x)?, F32Ref::new(down)?, F32Ref::new(up)?, F32Ref::new(&grad)?);
+        let z = self.inner.get().map_or(&[][..], Vec::as_slice);
+        let (d, r) = down.dims2()?;
+        let rows = xs.len() / d;
+        let thin = (r <= THIN).then(|| transposed(&a, r));
+        let mut dx = output(xs.len());
+        let target = Disjoint::new(&mut dx);
+        let parts = parallel::map(rows.div_ceil(ROWS), xs.len(), |task| {
+            let (start, end) = (task * ROWS, ((task + 1) * ROWS).min(rows));
+            let count = end - start;
+            // SAFETY: each task has its own rows.
+            let dx = unsafe { target.range(start * d, end * d) };
+            let (x, g, z) = (&xs[start * d..end * d], &g[start * d..end * d], &z[start * r..end * r]);
+            let mut e = output(count * r);
+            if let Some(down) = &thin {
+                skinny::product_one_thread(g, &b, &mut e, d);
+                add_thin(g, &e, down, r, dx);
+            } else {
+                Product::new(count, r, d).one_thread().into(Operand::rows(g, d), Operand::rows(&b, d).t(), &mut e, r);
+                dx.copy_from_slice(g);
+                let (e, down) = (Operand::rows(&e, r), Operand::rows(&a, r).t());
+                Product::new(count, d, r).one_thread().adding().into(e, down, dx, d);
+            }
+            let e = Operand::rows(&e, r);
+            // d_down transposed, [r, D], so that both sums have long rows
+            let mut sums = output(2 * r * d);
+            let (d_down, d_up) = sums.split_at_mut(r * d);
+            Product::new(r, d, count).one_thread().into(e.t(), Operand::rows(x, d), d_down, d);
+            Product::new(r, d, count).one_thread().into(Operand::rows(z, r).t(), Operand::rows(g, d), d_up, d);
+            sums
+        });
+        let mut sums = vec![0f32; 2 * r * d];
+        for part in parts {
+            sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
+        let d_up = sums.split_off(r * d);
+        let dx = if x.track_op() { Some(tensor(dx, x.dims())?) } else { None };
+        let d_down = if down.track_op() { Some(tensor(sums, &[r, d])?.t()?.contiguous()?) } else { None };
+        let d_up = if up.track_op() { Some(tensor(d_up, &[r, d])?) } else { None };
+        Ok((dx, d_down, d_up))
+    }
+}
+
+/// `[D, r]` as `[r, D]`.
+fn transposed(down: &[f32], r: usize) -> Vec<f32> {
+    (0..r).flat_map(|column| down.iter().skip(column).step_by(r).copied()).collect()
+}
+
+multiversion! {
+    /// `y = x + z·up` over rows, one pass over `x`.
+    fn add_thin<S>(x: &[f32], z: &[f32], up: &[f32], r: usize, y: &mut [f32]) {
+        let d = up.len() / r;
+        for ((x, z), y) in x.chunks_exact(d).zip(z.chunks_exact(r)).zip(y.chunks_exact_mut(d)) {
+            let mut column = 0;
+            while column + 4 * LANES <= d {
+                add_columns::<S, 64>(x, z, up, y, column);
+                column += 4 * LANES;
+            }
+            while column < d {
+                add_columns::<S, 1>(x, z, up, y, column);
+                column += 1;
+            }
+        }
+    }
+}
+
+/// `N` columns of one row of [`add_thin`].
+#[inline(always)]
+fn add_columns<S: Isa, const N: usize>(x: &[f32], z: &[f32], up: &[f32], y: &mut [f32], column: usize) {
+    let mut sums = [0f32; N];
+    sums.copy_from_slice(&x[column..column + N]);
+    for (&z, up) in z.iter().zip(up.chunks_exact(x.len())) {
+        for (sum, &up) in sums.iter_mut().zip(&up[column..column + N]) {
+            *sum = S::fma(z, up, *sum);
+        }
+    }
+    y[column..column + N].copy_from_slice(&sums);
+}

@@ -1,0 +1,26 @@
+//! Operations that do in one pass what candle composes of several, each with its backward.
+//!
+//! Each checks its shapes, hands anything but f32 on the CPU to [`crate::plain`], makes its arguments contiguous and applies one
+//! candle custom operation. Gradients that nobody needs (`track_op` false) are not returned.
+mod activation;
+mod attention;
+mod cross_entropy;
+mod embedding;
+mod linear;
+mod low_rank;
+mod merge;
+mod norm;
+mod optimizer;
+mod rotary;
+
+pub use activation::{gelu_erf, gelu_tanh, silu, swiglu};
+pub use attention::causal_attention;
+pub(crate) use attention::softmax_rows;
+pub use cross_entropy::{cross_entropy, linear_cross_entropy, token_nll};
+pub use embedding::embedding;
+pub use linear::linear;
+pub use low_rank::low_rank_add;
+pub use merge::{add, merge};
+pub use norm::{layer_norm, rms_norm};
+pub use optimizer::{AdamWParams, adamw_step, grad_sq_norm};
+pub use rotary::rotary;

@@ -1,0 +1,100 @@
+//! Rotary position embedding, rotate-half layout (as in Hugging Face's Llama; Su et al. 2021, arXiv:2104.09864).
+//!
+//! ```text
+//! (x₁, x₂) = halves of a head        y₁ = x₁·cos − x₂·sin        y₂ = x₂·cos + x₁·sin
+//! ```
+//! A rotation: the backward pass turns the gradient by the opposite angle and needs no input.
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+
+use crate::access::{F32Ref, f32s, is_fast, output, tensor};
+use crate::parallel::{self, Disjoint};
+use crate::simd::multiversion;
+use crate::{check, plain};
+
+/// Positions of one task.
+const POSITIONS: usize = 32;
+
+/// Turns each head of `x` by its position's angles.
+///
+/// - Shape: `x` is `[B, T, H, d]` with even `d`; `cos` and `sin` are `[T, d/2]` (shared by the batch) or `[B, T, d/2]`; the output
+///   has the shape and dtype of `x`.
+/// - The tables are constants: no gradient reaches them.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    if !is_fast(&[x, cos, sin]) {
+        return plain::rotary(x, cos, sin);
+    }
+    check::rotary(x, cos, sin)?;
+    x.contiguous()?.apply_op3(&cos.detach().contiguous()?, &sin.detach().contiguous()?, Rotary)
+}
+
+struct Rotary;
+
+impl CustomOp3 for Rotary {
+    fn name(&self) -> &'static str {
+        "rotary"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let y = turn(f32s(s1, l1)?, l1.dims(), f32s(s2, l2)?, f32s(s3, l3)?, 1.);
+        Ok((CpuStorage::F32(y), l1.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        cos: &Tensor,
+        sin: &Tensor,
+        _y: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let dx = turn(&F32Ref::new(&grad)?, x.dims(), &F32Ref::new(cos)?, &F32Ref::new(sin)?, -1.);
+        Ok((Some(tensor(dx, x.dims())?), None, None))
+    }
+}
+
+/// Rotation of `x: [B, T, H, d]` by the angles, or by their opposites for `sign = −1`.
+fn turn(x: &[f32], dims: &[usize], cos: &[f32], sin: &[f32], sign: f32) -> Vec<f32> {
+    let (positions, width, half) = (dims[0] * dims[1], dims[2] * dims[3], dims[3] / 2);
+    let angles = cos.len() / half; // T or B·T
+    let mut y = output(x.len());
+    let target = Disjoint::new(&mut y);
+    parallel::for_each(positions.div_ceil(POSITIONS), x.len(), |task| {
+        for position in task * POSITIONS..((task + 1) * POSITIONS).min(positions) {
+            let (start, angle) = (position * width, position % angles * half);
+            // SAFETY: each position belongs to one task, and its slice ends before the next one is made.
+            let y = unsafe { target.range(start, start + width) };
+            turn_heads(&x[start..start + width], &cos[angle..angle + half], &sin[angle..angle + half], sign, y);
+        }
+    });
+    y
+}
+
+multiversion! {
+    /// All heads of one position.
+    fn turn_heads<S>(x: &[f32], cos: &[f32], sin: &[f32], sign: f32, y: &mut [f32]) {
+        let half = cos.len();
+        let sin = &sin[..half];
+        for (x, y) in x.chunks_exact(2 * half).zip(y.chunks_exact_mut(2 * half)) {
+            let (x1, x2) = x.split_at(half);
+            let (y1, y2) = y.split_at_mut(half);
+            let (x2, y1, y2) = (&x2[..half], &mut y1[..half], &mut y2[..half]);
+            for i in 0..half {
+                let s = sign * sin[i];
+                y1[i] = S::fma(x1[i], cos[i], -(x2[i] * s));
+                y2[i] = S::fma(x2[i], cos[i], x1[i] * s);
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Fast CPU primitives behind candle custom operations, forward and backward; the home of `unsafe`.
+//!
+//! Every operation exists twice: a fused one for contiguous f32 tensors on the CPU, re-exported here, and its composed candle
+//! reference in [`plain`], which also serves every other dtype and device. A fused operation has the same signature, the same
+//! formula and the same gradients as its reference; the tests hold them together.
+//!
+//! ```text
+//! gemm/    matrix products of strided f32 operands, products of few rows (f32 or bf16 weights), a portable fallback
+//! fused/   linear, norms, rotary, attention, activations, embedding, cross-entropy, low-rank residual, merge, AdamW
+//! infer/   forward-only attention over a key-value cache
+//! cpu      what the processor offers, which level the kernels run at, threads
+//! plain    the references
+//! ```
+//!
+//! Results do not depend on the number of threads: work is cut at fixed sizes and reductions are added in a fixed order.
+//! They do depend on the level ([`cpu::Level`]), because fused multiply-add rounds once where two operations round twice.
+#![allow(unsafe_code)]
+#![deny(clippy::undocumented_unsafe_blocks)]
+#![allow(clippy::inline_always, reason = "a helper takes the instruction level of the kernel it is inlined into")]
+
+mod access;
+mod check;
+pub mod cpu;
+mod fused;
+mod gemm;
+pub mod infer;
+mod parallel;
+pub mod plain;
+mod simd;
+
+pub use fused::{
+    AdamWParams, adamw_step, add, causal_attention, cross_entropy, embedding, gelu_erf, gelu_tanh, grad_sq_norm, layer_norm,
+    linear, linear_cross_entropy, low_rank_add, merge, rms_norm, rotary, silu, swiglu, token_nll,
+};
+pub use infer::{KvSlab, attention_cached};
+pub use plain::IGNORED;

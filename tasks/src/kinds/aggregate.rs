@@ -85,17 +85,18 @@ fn one_metric(leaf: &Leaf, name: &str, scores: &[DocScores], values: &[&MetricVa
                     BleuTokenizer::V13a
                 };
                 let stats = segments.iter().map(|(h, r)| bleu::segment_stats(tokenizer, h, r)).collect::<Result<Vec<_>, _>>()?;
-                corpus(leaf, name, &stats, |sum: &bleu::BleuStats| sum.score().score)
+                corpus(leaf, name, &stats, |sum: &bleu::BleuStats| sum.score().score / 100.0)
             } else {
                 let stats =
                     segments.iter().map(|(h, r)| chrf::segment_stats(ChrfKind::Chrf, h, r)).collect::<Result<Vec<_>, _>>()?;
-                corpus(leaf, name, &stats, chrf::ChrfStats::score)
+                corpus(leaf, name, &stats, |sum: &chrf::ChrfStats| sum.score() / 100.0)
             }
         }
     }
 }
 
-/// A corpus metric and its bootstrap error, from the segments' counts.
+/// A corpus metric and its bootstrap error, from the segments' counts. A task's scores are fractions; the metric functions keep the 0 to 100
+/// that sacreBLEU prints.
 fn corpus<S: Copy + Default + AddAssign>(
     leaf: &Leaf,
     name: &str,

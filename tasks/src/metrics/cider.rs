@@ -5,7 +5,7 @@
 //! sim_n      Σ_{g in h} min(h_g, r_g)·r_g / (‖h‖_n ‖r‖_n) · exp(−(len_h − len_r)² / (2·6²)),   len = number of bigrams
 //! image      10 · mean over n = 1..4 of mean over references;       score = mean over images
 //! ```
-//! Input: captions already tokenised as by the reference's PTB tokenizer, tokens apart by white space. Unit: 1, 0..10 (papers print it ×100); higher is better.
+//! Input: captions already tokenised ([`super::ptb`]), tokens apart by white space. Unit: 1, 0..10 (papers print it ×100); higher is better.
 //! The weights come from the evaluated set, so a part of a set has other scores than the whole: not comparable. With one image every weight is 0,
 //! so fewer than two images are an error, as is an image without reference.
 //!

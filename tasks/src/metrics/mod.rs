@@ -18,6 +18,7 @@ pub mod mmmu;
 pub mod pass_at_k;
 pub mod pattern;
 pub mod perplexity;
+pub mod ptb;
 pub mod rouge_l;
 pub mod squad;
 pub mod stderr;

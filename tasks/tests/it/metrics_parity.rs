@@ -2,7 +2,7 @@
 //!
 //! Texts must be equal; numbers must agree to 1e-9 relative, BLEU and chrF included (the pack itself asks for 1e-6 there). One column is judged by
 //! rule instead, as the reference there is a program we do not have: the symbolic comparison of `minerva_*`, where ours may only ever be the
-//! stricter one (but for ordered tuples) and must agree on 90 % of the rows. `ptb.jsonl` has no implementation to compare yet.
+//! stricter one (but for ordered tuples) and must agree on 90 % of the rows. `ptb.jsonl` is exact on real captions, 99 % on its odd strings.
 //! Text cleaning of HellaSwag and Wikitext is checked beside the tasks that do it. Origin of the values: the pack's README.
 
 mod captions;

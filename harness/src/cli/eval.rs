@@ -1,0 +1,344 @@
+//! `eval`: ask tasks of models and score the answers.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::ValueEnum;
+use records::{Manifest, RecordWriter, RunStatus, write_atomic};
+use serde_json::{Value, json};
+use tasks::Profile;
+
+use super::{Exit, Format, Global, output};
+use crate::config::{OnMissing, SuiteConfig, SuiteTask, TrainConfig};
+use crate::error::Hint as _;
+use crate::eval::results::Evaluation;
+use crate::eval::runner::TaskRequest;
+use crate::eval::suite::{Data, Plan, Subject, evaluate, expand, find_model};
+use crate::provenance;
+
+/// Whose quirks are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProfileFlag {
+    /// The reference harness's prompts and metrics with their known quirks repaired.
+    Canonical,
+    /// The reference harness bit for bit.
+    Compat,
+}
+
+/// Arguments of `eval`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  harness eval --suite llm                                             the demo: trains four small subjects, then compares them
+  harness eval --task boolq,mmlu --num-fewshot 5 --model FOLDER --data DIR
+  harness eval --task hellaswag --limit 200 --profile compat --model FOLDER --data DIR --out results/hellaswag
+
+A model is a run of ours (`lm-tiny-rw/<hash>-s0`, or its folder) or a Hugging Face folder (config.json, *.safetensors, tokenizer.json).
+`--data DIR` holds the benchmark files as their authors publish them (`boolq/dev.jsonl`, `mmlu/data/test/*.csv`, …; .gz and .zst are read);
+`--data bundled` takes the small samples written for this project. Interrupted? Repeat the command: what was answered is not asked again.
+Writes results.json, samples/MODEL/TASK.jsonl, records.jsonl and report/ below --out.")]
+pub struct Args {
+    /// Suite: a name from configs/suites (`llm`, `smoke`, …) or a file
+    #[arg(long, value_name = "SUITE", required_unless_present = "task")]
+    pub suite: Option<String>,
+    /// Tasks or groups, comma-separated (`boolq,mmlu`); with --suite: only these of its tasks
+    #[arg(long, value_delimiter = ',', value_name = "TASK,…")]
+    pub task: Vec<String>,
+    /// Models instead of the suite's subjects; may be repeated
+    #[arg(long, value_name = "MODEL")]
+    pub model: Vec<String>,
+    /// Where documents come from: `bundled` or a folder of benchmark files
+    #[arg(long, value_name = "DIR|bundled")]
+    pub data: Option<String>,
+    /// First N documents of each task; such scores never enter a leaderboard table
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Examples in the prompt, instead of the task's or suite's number
+    #[arg(long, value_name = "N")]
+    pub num_fewshot: Option<usize>,
+    /// Conventions of prompts and metrics
+    #[arg(long, value_enum, default_value = "canonical")]
+    pub profile: ProfileFlag,
+    /// Training seeds of the suite's subjects, instead of the suite's
+    #[arg(long, value_delimiter = ',', value_name = "SEED,…")]
+    pub seed: Vec<u64>,
+    /// Most memory for weights and caches, bytes; default: half of what is available
+    #[arg(long, value_name = "BYTES")]
+    pub max_memory: Option<u64>,
+    /// Run the programs that a model writes (HumanEval, MBPP, GSM8K-PAL), each in a sandbox
+    #[arg(long)]
+    pub allow_code_execution: bool,
+    /// Do not read or write the response cache
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Where results go; default: below the runs directory
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Say what would be done and stop
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl Args {
+    /// `--suite NAME --out DIR`, everything else at its default.
+    fn of_suite(suite: &str, out: &Path) -> Self {
+        Self {
+            suite: Some(suite.to_owned()),
+            task: Vec::new(),
+            model: Vec::new(),
+            data: None,
+            limit: None,
+            num_fewshot: None,
+            profile: ProfileFlag::Canonical,
+            seed: Vec::new(),
+            max_memory: None,
+            allow_code_execution: false,
+            no_cache: false,
+            out: Some(out.to_owned()),
+            dry_run: false,
+        }
+    }
+}
+
+/// Evaluates a suite's own subjects and writes the results below `out`, without report and summary.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn evaluate_suite(suite: &str, out: &Path, global: &Global) -> anyhow::Result<()> {
+    let plan = plan(&Args::of_suite(suite, out), global)?;
+    let started = provenance::utc_now();
+    let evaluation = evaluate(&plan)?;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create `{}`", out.display()))?;
+    write(&evaluation, &plan, out, &started)?;
+    Ok(())
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Unknown names, unusable models or data, a full disk.
+pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    let plan = plan(args, global)?;
+    let out = args.out.clone().unwrap_or_else(|| default_out(args, &plan));
+    if args.dry_run {
+        output::data(&describe(&plan, &out)?)?;
+        return Ok(Exit::Fine);
+    }
+    let started = provenance::utc_now();
+    announce(&plan);
+    let evaluation = evaluate(&plan)?;
+    say_not_run(&evaluation);
+    std::fs::create_dir_all(&out).with_context(|| format!("cannot create `{}`", out.display()))?;
+    let (results, manifest) = write(&evaluation, &plan, &out, &started)?;
+    let report = out.join("report");
+    // The subjects' training records bring the cost axes.
+    let runs = evaluation.models.iter().flat_map(|model| &model.runs).filter_map(|run| run.folder.clone());
+    let folders: Vec<PathBuf> = std::iter::once(out.join(records::store::RECORDS_FILE)).chain(runs).collect();
+    let summary = super::report::render(&folders, &report, plan.suite.as_deref())?;
+    match global.format {
+        Format::Json => output::json(&results)?,
+        Format::Text => output::data(&summary)?,
+    }
+    output::note(&format!("results: {}\nreport:  {}", out.join("results.json").display(), report.join("index.html").display()));
+    debug_assert_eq!(manifest.status, RunStatus::Finished);
+    Ok(Exit::Fine)
+}
+
+fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
+    let suite = args.suite.as_deref().map(load_suite).transpose()?;
+    let asked: Vec<TaskRequest> = match &suite {
+        Some(suite) => suite_tasks(suite, args)?,
+        None => args
+            .task
+            .iter()
+            .map(|task| request(args, &SuiteTask { name: task.clone(), num_fewshot: None, limit: None }))
+            .collect(),
+    };
+    let data = match args.data.as_deref() {
+        None | Some("bundled") => Data::Bundled,
+        Some("hub") => {
+            return Err(anyhow!("--data hub: downloading from the hub is not part of this build"))
+                .hint("give a folder of benchmark files");
+        }
+        Some(folder) if Path::new(folder).exists() => Data::Folder(PathBuf::from(folder)),
+        Some(folder) => bail!("--data `{folder}`: expected `bundled` or a folder, found neither"),
+    };
+    let profile = match args.profile {
+        ProfileFlag::Canonical => Profile::Canonical,
+        ProfileFlag::Compat => Profile::Compat,
+    };
+    let (tasks, groups) = expand(&asked, &data, profile)?;
+    let subjects: Vec<Subject> = if args.model.is_empty() {
+        let Some(suite) = &suite else {
+            return Err(anyhow!("expected a model, found none"))
+                .hint("name one with --model, or a suite with subjects: --suite llm");
+        };
+        suite_subjects(suite, &args.seed)?
+    } else {
+        args.model.iter().map(|model| find_model(&global.runs_dir, model)).collect::<anyhow::Result<_>>()?
+    };
+    let available = provenance::mem_available_bytes().unwrap_or(4 << 30);
+    Ok(Plan {
+        suite: suite.map(|suite| suite.name),
+        subjects,
+        tasks,
+        groups,
+        data,
+        profile,
+        runs_dir: global.runs_dir.clone(),
+        threads: global.thread_count(),
+        allow_code_execution: args.allow_code_execution,
+        use_cache: !args.no_cache,
+        max_memory: args.max_memory.unwrap_or(available / 2),
+        dtype: global.dtype(),
+        device: global.device()?,
+    })
+}
+
+/// A suite by name or by file.
+pub(super) fn load_suite(name: &str) -> anyhow::Result<SuiteConfig> {
+    let path = if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
+        PathBuf::from(name)
+    } else {
+        Path::new("configs/suites").join(format!("{name}.toml"))
+    };
+    if !path.is_file() {
+        return Err(anyhow!("unknown suite: `{name}` (no file `{}`)", path.display())).hint("`harness list suites` shows them");
+    }
+    SuiteConfig::load(&path, &[])
+}
+
+fn suite_tasks(suite: &SuiteConfig, args: &Args) -> anyhow::Result<Vec<TaskRequest>> {
+    for name in &args.task {
+        if !suite.tasks.iter().any(|task| task.name == *name) {
+            let names: Vec<&str> = suite.tasks.iter().map(|task| task.name.as_str()).collect();
+            bail!("--task `{name}`: expected one of suite `{}`: {}", suite.name, names.join(", "));
+        }
+    }
+    let chosen = suite.tasks.iter().filter(|task| args.task.is_empty() || args.task.contains(&task.name));
+    Ok(chosen.map(|task| request(args, task)).collect())
+}
+
+/// A suite's task with what the command line overrides.
+fn request(args: &Args, task: &SuiteTask) -> TaskRequest {
+    TaskRequest { task: task.name.clone(), num_fewshot: args.num_fewshot.or(task.num_fewshot), limit: args.limit.or(task.limit) }
+}
+
+fn suite_subjects(suite: &SuiteConfig, seeds: &[u64]) -> anyhow::Result<Vec<Subject>> {
+    if suite.subjects.is_empty() {
+        return Err(anyhow!("suite `{}` names no subjects", suite.name)).hint("name models with --model");
+    }
+    let seeds = if seeds.is_empty() { &suite.seeds } else { seeds };
+    let subject = |name: &String| {
+        let file = suite.subject_config(name);
+        let configs = seeds.iter().map(|&seed| TrainConfig::load(&file, &[], Some(seed))).collect::<anyhow::Result<_>>()?;
+        Ok(Subject::Config { name: name.clone(), seeds: configs, train_missing: suite.on_missing == OnMissing::Train })
+    };
+    suite.subjects.iter().map(subject).collect()
+}
+
+fn default_out(args: &Args, plan: &Plan) -> PathBuf {
+    let name = match &plan.suite {
+        Some(suite) => format!("_suites/{suite}"),
+        None => format!("_evals/{}", args.task.join("+")),
+    };
+    plan.runs_dir.join(name)
+}
+
+fn subject_name(subject: &Subject) -> String {
+    match subject {
+        Subject::Config { name, seeds, .. } => {
+            let seeds: Vec<String> = seeds.iter().map(|config| config.seed.to_string()).collect();
+            format!("{name} (seeds {})", seeds.join(", "))
+        }
+        Subject::Run(run) => run.folder().display().to_string(),
+        Subject::Folder(folder) => folder.display().to_string(),
+    }
+}
+
+fn describe(plan: &Plan, out: &Path) -> anyhow::Result<String> {
+    let mut rows = Vec::new();
+    for request in &plan.tasks {
+        let task = tasks::task(&request.task, plan.profile)?;
+        let spec = task.spec();
+        rows.push(vec![
+            request.task.clone(),
+            spec.version.clone(),
+            request.num_fewshot.unwrap_or(spec.num_fewshot).to_string(),
+            request.limit.map_or_else(|| "all".to_owned(), |limit| limit.to_string()),
+            spec.primary_metric.clone(),
+        ]);
+    }
+    let subjects: Vec<String> = plan.subjects.iter().map(|subject| format!("  {}\n", subject_name(subject))).collect();
+    let table = output::columns(&["task", "version", "shots", "documents", "primary metric"], &rows);
+    Ok(format!("subjects:\n{}data: {:?}\nresults: {}\n\n{table}", subjects.concat(), plan.data, out.display()))
+}
+
+/// Says on stderr what kind of numbers these will be.
+fn announce(plan: &Plan) {
+    let trains = plan.subjects.iter().any(|subject| matches!(subject, Subject::Config { .. }));
+    match &plan.data {
+        Data::Bundled => output::note(
+            "demo tier: documents are the samples written for this project, not the benchmarks; scores say how the program works, \
+             not how good a model is. Benchmark files: --data DIR",
+        ),
+        Data::Folder(folder) => output::note(&format!("documents: benchmark files in `{}`", folder.display())),
+    }
+    if trains {
+        let names: Vec<String> = plan.subjects.iter().map(subject_name).collect();
+        output::note(&format!("subjects: {}; runs that are not finished are trained first", names.join("; ")));
+    }
+}
+
+/// Tasks without a result, once each, with the reason: an absent score is never a silent one.
+fn say_not_run(evaluation: &Evaluation) {
+    for task in evaluation.leaves() {
+        if let Some(why) = evaluation.models.iter().find_map(|model| model.not_run(task)) {
+            output::note(&format!("not run: {task}: {why}"));
+        }
+    }
+}
+
+fn write(evaluation: &Evaluation, plan: &Plan, out: &Path, started: &str) -> anyhow::Result<(Value, Manifest)> {
+    let records_file = out.join(records::store::RECORDS_FILE);
+    // A repeated evaluation replaces its rows: they are functions of the same answers.
+    if records_file.exists() {
+        std::fs::remove_file(&records_file).with_context(|| format!("cannot replace `{}`", records_file.display()))?;
+    }
+    let run_id = format!("_suites/{}", plan.suite.as_deref().unwrap_or("tasks"));
+    let manifest = Manifest {
+        run_id: run_id.clone(),
+        command: provenance::command(),
+        started_utc: started.to_owned(),
+        finished_utc: Some(provenance::utc_now()),
+        status: RunStatus::Finished,
+        host: provenance::host(plan.threads),
+        build: provenance::build(),
+        ..Manifest::default()
+    };
+    let mut writer = RecordWriter::open(&records_file)?;
+    let rows: Vec<_> = evaluation.rows().into_iter().map(|row| records::Row { run_id: run_id.clone(), ..row }.seal()).collect();
+    writer.append(&rows)?;
+    manifest.save(&out.join(records::store::MANIFEST_FILE))?;
+    evaluation.write_samples(out)?;
+    let build = &manifest.build;
+    let provenance = json!({
+        "suite": plan.suite,
+        "profile": plan.profile.name(),
+        "data": match &plan.data { Data::Bundled => "bundled".to_owned(), Data::Folder(folder) => folder.display().to_string() },
+        "tier": if matches!(plan.data, Data::Bundled) { "demo" } else { "full" },
+        "command": manifest.command,
+        "started_utc": manifest.started_utc,
+        "finished_utc": manifest.finished_utc,
+        "harness_version": build.harness_version,
+        "git_commit": build.git_commit,
+        "git_dirty": build.git_dirty,
+        "dtype": format!("{:?}", plan.dtype).to_lowercase(),
+        "numerics": "f32",
+        "threads": plan.threads,
+        "host_fingerprint": manifest.host.host_fingerprint,
+    });
+    let results = evaluation.to_json(provenance)?;
+    write_atomic(&out.join("results.json"), (serde_json::to_string_pretty(&results)? + "\n").as_bytes())?;
+    Ok((results, manifest))
+}

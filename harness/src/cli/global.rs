@@ -1,0 +1,194 @@
+//! Flags every command takes, and what they switch on once, before the first tensor exists.
+
+use crate::error::Hint as _;
+use anyhow::{Context as _, anyhow, bail};
+use candle_core::{DType, Device};
+use clap::ValueEnum;
+use std::path::PathBuf;
+
+/// The number format of tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DtypeFlag {
+    /// 32-bit floats; what training's master weights always are.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// IEEE half precision.
+    F16,
+    /// 64-bit floats, for checks.
+    F64,
+}
+
+/// How f32 matrix products are computed (recorded with every measured number).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Numerics {
+    /// f32 products.
+    F32,
+    /// Each f32 as two bf16 (relative error 4.5e-6; needs AMX).
+    F32Split,
+    /// bf16 products with f32 accumulation.
+    Bf16,
+}
+
+/// Which CPU code paths may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CpuFeaturesFlag {
+    /// The best this machine has.
+    Auto,
+    /// Plain code only, the same on every machine.
+    Portable,
+}
+
+/// What stdout holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs: full precision, base units.
+    Json,
+}
+
+/// What the log lines on stderr look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line of text each.
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
+/// Flags every command takes.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Where tensors live: `cpu`, or `cuda` / `cuda:N` / `metal` in a build with that feature
+    #[arg(long, global = true, default_value = "cpu", value_name = "DEVICE", hide_short_help = true)]
+    pub device: String,
+    /// Number format of weights and activations (evaluation; training keeps f32 master weights)
+    #[arg(long, global = true, value_enum, default_value = "f32", hide_short_help = true)]
+    pub dtype: DtypeFlag,
+    /// How matrix products are computed
+    #[arg(long, global = true, value_enum, default_value = "f32", hide_short_help = true)]
+    pub numerics: Numerics,
+    /// CPU threads; default: all physical cores this process may use
+    #[arg(long, global = true, value_name = "N", hide_short_help = true)]
+    pub threads: Option<usize>,
+    /// CPU code paths
+    #[arg(long, global = true, value_enum, default_value = "auto", hide_short_help = true)]
+    pub cpu_features: CpuFeaturesFlag,
+    /// Same bits on every repetition: one thread, fixed order of every sum
+    #[arg(long, global = true, hide_short_help = true)]
+    pub deterministic: bool,
+    /// Where runs, caches and records live
+    #[arg(long, global = true, default_value = "runs", value_name = "DIR", hide_short_help = true)]
+    pub runs_dir: PathBuf,
+    /// Never use the network (also: `HF_HUB_OFFLINE=1`)
+    #[arg(long, global = true, hide_short_help = true)]
+    pub offline: bool,
+    /// Format of stdout
+    #[arg(long, global = true, value_enum, default_value = "text", hide_short_help = true)]
+    pub format: Format,
+    /// Format of the log lines on stderr
+    #[arg(long, global = true, value_enum, default_value = "text", hide_short_help = true)]
+    pub log_format: LogFormat,
+    /// More to read on stderr; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl Global {
+    /// Sets up logging, the thread pool and the CPU code paths. Called once, before the command runs.
+    ///
+    /// # Errors
+    /// When a flag asks for something this build or machine cannot do.
+    pub fn apply(&self) -> anyhow::Result<()> {
+        self.start_logging();
+        if self.threads == Some(0) {
+            bail!("--threads: expected at least 1, found 0");
+        }
+        if self.numerics != Numerics::F32 {
+            return Err(anyhow!("--numerics: expected `f32`, found another kind of matrix product"))
+                .hint("split and bf16 products need matrix tiles (AMX), for which this build has no kernel");
+        }
+        if self.cpu_features == CpuFeaturesFlag::Portable {
+            kernels::cpu::force(kernels::cpu::Level::Portable).map_err(|error| anyhow!("--cpu-features: {error}"))?;
+        }
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(self.thread_count())
+            .build_global()
+            .context("cannot start the thread pool")?;
+        Ok(())
+    }
+
+    /// CPU threads of every parallel region of this process.
+    pub fn thread_count(&self) -> usize {
+        match (self.deterministic, self.threads) {
+            (true, _) => 1,
+            (false, Some(count)) => count,
+            (false, None) => std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    /// The device asked for.
+    ///
+    /// # Errors
+    /// When the name is unknown or this build lacks the accelerator.
+    pub fn device(&self) -> anyhow::Result<Device> {
+        let (kind, ordinal) = match self.device.split_once(':') {
+            Some((kind, number)) => {
+                let ordinal = number
+                    .parse::<usize>()
+                    .map_err(|_| anyhow!("--device: expected a number after `{kind}:`, found `{number}`"))?;
+                (kind, ordinal)
+            }
+            None => (self.device.as_str(), 0),
+        };
+        match kind {
+            "cpu" => Ok(Device::Cpu),
+            "cuda" => Device::new_cuda(ordinal)
+                .with_context(|| format!("cannot open device `{}`", self.device))
+                .hint("the default build is CPU only; build with the feature `cuda` on a machine that has CUDA"),
+            "metal" => Device::new_metal(ordinal)
+                .with_context(|| format!("cannot open device `{}`", self.device))
+                .hint("the default build is CPU only; build with the feature `metal` on a Mac"),
+            _ => bail!("--device: expected `cpu`, `cuda[:N]` or `metal[:N]`, found `{}`", self.device),
+        }
+    }
+
+    /// The tensor dtype asked for.
+    pub fn dtype(&self) -> DType {
+        match self.dtype {
+            DtypeFlag::F32 => DType::F32,
+            DtypeFlag::Bf16 => DType::BF16,
+            DtypeFlag::F16 => DType::F16,
+            DtypeFlag::F64 => DType::F64,
+        }
+    }
+
+    /// Whether the network may not be used: `--offline`, or `HF_HUB_OFFLINE` as the hub's own tools read it.
+    pub fn is_offline(&self) -> bool {
+        let from_environment = std::env::var("HF_HUB_OFFLINE")
+            .is_ok_and(|value| ["1", "true", "yes", "on"].contains(&value.to_ascii_lowercase().as_str()));
+        self.offline || from_environment
+    }
+
+    fn start_logging(&self) {
+        use tracing_subscriber::EnvFilter;
+        let filter = match self.verbose {
+            0 => "warn,harness=info",
+            1 => "info,harness=debug",
+            _ => "debug,harness=trace",
+        };
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new(filter))
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .with_target(self.verbose > 1)
+            .without_time();
+        // A second call (tests that run several commands in one process) keeps the first subscriber.
+        let _ = match self.log_format {
+            LogFormat::Text => builder.try_init(),
+            LogFormat::Json => builder.json().try_init(),
+        };
+    }
+}

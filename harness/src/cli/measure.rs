@@ -1,0 +1,343 @@
+//! `measure`: parameters, FLOPs, step times, latencies, memory — and the hidden `worker` that takes one of them.
+
+use super::global::CpuFeaturesFlag;
+use super::train::check_device;
+use super::{Exit, Format, Global, output};
+use crate::config::{SuiteConfig, TrainConfig, nearest};
+use crate::error::Hint as _;
+use crate::measure::plan::MEMORY_ROUNDS;
+use crate::measure::probes::{self, Kind, Probe};
+use crate::measure::table::{self, Cost};
+use crate::measure::{MeasureOptions, PROBES, Plan, SubjectSpec, Workload, measure, worker};
+use crate::run::RunDirectory;
+use anyhow::{Context as _, anyhow, bail};
+use laurel::{PRESETS, ResidualConfig};
+use models::ModelConfig;
+use records::store::RECORDS_FILE;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the named subjects of a suite live.
+const CONFIGS: &str = "configs";
+/// The probes of a plain `measure`; `ballast` checks the instrument and runs on request.
+const DEFAULT_PROBES: [&str; 8] =
+    ["params", "flops", "train_step", "prefill", "ttft", "decode", "train_memory", "inference_memory"];
+
+/// Arguments of `measure`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  harness measure --config configs/train/lm-tiny-plain.toml --residual rw,rw+lr
+  harness measure --config configs/train/lm-tiny-plain.toml --config configs/train/lm-tiny-rw.toml --probe train_step --pairs 20 --aa
+  harness measure --config configs/train/llm-4b-plain.toml --residual rw+lr --rank 64 --probe params,flops
+  harness measure --dry-run
+
+The first subject is the reference. Each sample is one fresh process; subjects take turns (A B C, C B A), so that they pair. Repeating
+the command resumes. Times need an optimised build: cargo run --release -p harness -- measure …")]
+pub struct Args {
+    /// Suite that names the subjects; its file configs/suites/NAME.toml, else the demo subjects
+    #[arg(long, value_name = "NAME", default_value = "efficiency")]
+    pub suite: String,
+    /// Training config of a subject; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+    /// Also these variants of each config
+    #[arg(long, value_name = "PRESET,…", value_delimiter = ',')]
+    pub residual: Vec<String>,
+    /// Rank of low-rank terms in --residual
+    #[arg(long, value_name = "R", default_value = "4")]
+    pub rank: usize,
+    /// Activations read by previous-activation terms in --residual
+    #[arg(long, value_name = "K", default_value = "3")]
+    pub lookback: usize,
+    /// What to measure; default: everything
+    #[arg(long, value_name = "PROBE,…", value_delimiter = ',')]
+    pub probe: Vec<String>,
+    /// Rounds of timing probes, one worker per subject each; ten are the fewest that can be judged
+    #[arg(long, value_name = "N", default_value = "20")]
+    pub pairs: u32,
+    /// Sequences per training micro-batch (default: the config's) and requests answered together (default: 1)
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+    /// Tokens of a training sequence; default: the config's
+    #[arg(long, value_name = "N")]
+    pub sequence_length: Option<usize>,
+    /// Prompt tokens of a request
+    #[arg(long, value_name = "N", default_value = "256")]
+    pub prompt_length: usize,
+    /// Tokens generated for a request
+    #[arg(long, value_name = "N", default_value = "32")]
+    pub output_length: usize,
+    /// Also measure the reference against itself: the noise floor
+    #[arg(long)]
+    pub aa: bool,
+    /// Use the weights of the subjects' runs below --runs-dir instead of initial ones
+    #[arg(long)]
+    pub trained: bool,
+    /// Folder of the records; default: _suites/SUITE in --runs-dir
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Keep every iteration in the rows
+    #[arg(long)]
+    pub keep_raw: bool,
+    /// Forget earlier records in the folder
+    #[arg(long)]
+    pub fresh: bool,
+    /// Say what would be measured, and about how long it takes
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Seconds a worker may take
+    #[arg(long, value_name = "SECONDS", default_value = "600")]
+    pub timeout: u64,
+    /// Take times even in a build with debug assertions
+    #[arg(long)]
+    pub allow_debug_assertions: bool,
+}
+
+/// Arguments of the hidden `worker`.
+#[derive(Debug, clap::Args)]
+pub struct WorkerArgs {}
+
+/// Serves one measurement: a job on stdin, rows on stdout.
+pub fn run_worker(_: &WorkerArgs, _: &Global) -> anyhow::Result<Exit> {
+    output::data(&worker::serve(std::io::stdin().lock())?)?;
+    Ok(Exit::Fine)
+}
+
+/// Runs the command.
+pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    check_device(global)?;
+    let plan = plan(args, global)?;
+    let options = options(args, global);
+    if args.dry_run {
+        dry_run(&plan, &options, global)?;
+        return Ok(Exit::Fine);
+    }
+    let rows = measure(&plan, &options)?;
+    print(&plan, &rows, &options.out.join(RECORDS_FILE), global)?;
+    Ok(Exit::Fine)
+}
+
+fn options(args: &Args, global: &Global) -> MeasureOptions {
+    let out = args.out.clone().unwrap_or_else(|| global.runs_dir.join("_suites").join(&args.suite));
+    let mut options = MeasureOptions::new(out, global.thread_count());
+    options.suite.clone_from(&args.suite);
+    if global.cpu_features == CpuFeaturesFlag::Portable {
+        options.worker_flags = vec!["--cpu-features".to_owned(), "portable".to_owned()];
+    }
+    options.window.keep_raw = args.keep_raw;
+    options.timeout = Duration::from_secs(args.timeout);
+    options.fresh = args.fresh;
+    options.allow_debug_assertions = args.allow_debug_assertions;
+    options
+}
+
+fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
+    if args.pairs == 0 {
+        bail!("--pairs: expected at least 1, found 0");
+    }
+    let files = if args.config.is_empty() { suite_configs(&args.suite)? } else { args.config.clone() };
+    let mut subjects = Vec::new();
+    for file in &files {
+        let config = TrainConfig::load(file, &[], None)?;
+        for config in variants(&config, args)? {
+            subjects.push(subject(config, args, global)?);
+        }
+    }
+    let workload = Workload {
+        train_batch: args.batch,
+        sequence_length: args.sequence_length,
+        batch: args.batch.unwrap_or(1),
+        prompt_length: args.prompt_length,
+        output_length: args.output_length,
+        ..Workload::default()
+    };
+    Ok(Plan { with_aa: args.aa, memory_rounds: MEMORY_ROUNDS, ..Plan::new(subjects, chosen_probes(args)?, workload, args.pairs) })
+}
+
+/// The probes asked for. Without a choice a build that may not time measures the rest, and says so.
+fn chosen_probes(args: &Args) -> anyhow::Result<Vec<&'static dyn Probe>> {
+    if !args.probe.is_empty() {
+        return args.probe.iter().map(|name| probe(name)).collect();
+    }
+    let mut chosen = DEFAULT_PROBES.iter().map(|name| probe(name)).collect::<anyhow::Result<Vec<_>>>()?;
+    if cfg!(debug_assertions) && !args.allow_debug_assertions {
+        tracing::warn!(
+            "this build has debug assertions: no times are taken; for times: cargo run --release -p harness -- measure …, or --allow-debug-assertions"
+        );
+        chosen.retain(|probe| probe.kind() != Kind::Timing);
+    }
+    Ok(chosen)
+}
+
+fn probe(name: &str) -> anyhow::Result<&'static dyn Probe> {
+    probes::by_name(name).ok_or_else(|| unknown("probe", name, PROBES, "`harness list probes` shows them"))
+}
+
+fn unknown(what: &str, name: &str, known: &[&str], hint: &str) -> anyhow::Error {
+    let suggestion = nearest(name, known.iter().copied()).map_or(String::new(), |near| format!(" (did you mean `{near}`?)"));
+    anyhow!("unknown {what}: `{name}`{suggestion}").hint(hint)
+}
+
+/// Configs of the suite's subjects: its file's, else every demo subject, the plain one first.
+fn suite_configs(suite: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let file = Path::new(CONFIGS).join("suites").join(format!("{suite}.toml"));
+    if file.is_file() {
+        let suite = SuiteConfig::load(&file, &[])?;
+        return Ok(suite.subjects.iter().map(|subject| suite.subject_config(subject)).collect());
+    }
+    if suite != "efficiency" {
+        return Err(anyhow!("unknown suite: `{suite}` (no file `{}`)", file.display()))
+            .hint("name subjects with --config instead");
+    }
+    let folder = Path::new(CONFIGS).join("train");
+    let names = std::fs::read_dir(&folder)
+        .with_context(|| format!("cannot list `{}`", folder.display()))
+        .hint("name subjects with --config")?;
+    let mut files = Vec::new();
+    for name in names {
+        let path = name.with_context(|| format!("cannot list `{}`", folder.display()))?.path();
+        let is_demo = path.extension().is_some_and(|extension| extension == "toml")
+            && path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("lm-tiny-"));
+        if is_demo {
+            files.push(path);
+        }
+    }
+    files.sort_by_key(|path| (!path.ends_with("lm-tiny-plain.toml"), path.clone()));
+    if files.is_empty() {
+        return Err(anyhow!("`{}` holds no demo subject", folder.display())).hint("name subjects with --config");
+    }
+    Ok(files)
+}
+
+/// A config and its variants asked for by preset; the config itself comes first and only once.
+fn variants(config: &TrainConfig, args: &Args) -> anyhow::Result<Vec<TrainConfig>> {
+    let mut all = vec![config.clone()];
+    for name in &args.residual {
+        let residual = ResidualConfig::preset(name, args.rank, args.lookback)
+            .ok_or_else(|| unknown("variant", name, &PRESETS, "`harness list variants` shows them"))?;
+        let mut variant = config.clone();
+        variant.model.set_residual(residual);
+        variant.name = variant_name(&config.name, &config.variant(), name);
+        variant.validate().with_context(|| format!("--residual {name} on `{}`", config.name))?;
+        let ModelConfig::Decoder(model) = &variant.model;
+        if !all.iter().any(|known| matches!(&known.model, ModelConfig::Decoder(other) if other == model)) {
+            all.push(variant);
+        }
+    }
+    Ok(all)
+}
+
+/// `lm-tiny-plain` with `rw` is `lm-tiny-rw`; a name without its variant gets one.
+fn variant_name(name: &str, own: &str, preset: &str) -> String {
+    format!("{}-{preset}", name.strip_suffix(&format!("-{own}")).unwrap_or(name))
+}
+
+fn subject(config: TrainConfig, args: &Args, global: &Global) -> anyhow::Result<SubjectSpec> {
+    if !args.trained {
+        return Ok(config.into());
+    }
+    let run = RunDirectory::of(&global.runs_dir, &config);
+    let checkpoint = run
+        .newest_checkpoint()?
+        .ok_or_else(|| anyhow!("--trained: no checkpoint of `{}` in `{}`", config.name, run.folder().display()))
+        .hint("train it first, or measure initial weights: speed does not depend on them")?;
+    Ok(SubjectSpec { checkpoint: Some(checkpoint.model_file()), ..config.into() })
+}
+
+fn dry_run(plan: &Plan, options: &MeasureOptions, global: &Global) -> anyhow::Result<()> {
+    let steps = plan.steps();
+    let lines: Vec<(String, &str, usize, f64)> = plan
+        .subjects
+        .iter()
+        .enumerate()
+        .flat_map(|(at, subject)| {
+            let steps = &steps;
+            plan.probes.iter().filter_map(move |probe| {
+                let workers: Vec<_> =
+                    steps.iter().filter(|step| step.subject == at && step.probe.name() == probe.name()).collect();
+                let seconds = workers.iter().map(|step| plan.estimated_s(step, &options.window, options.threads)).sum();
+                (!workers.is_empty()).then(|| (subject.config.name.clone(), probe.name(), workers.len(), seconds))
+            })
+        })
+        .collect();
+    let total: f64 = lines.iter().map(|(.., seconds)| seconds).sum();
+    if global.format == Format::Json {
+        let cells: Vec<_> = lines
+            .iter()
+            .map(|(subject, probe, workers, seconds)| json!({"subject": subject, "probe": probe, "workers": workers, "estimated_s": seconds}))
+            .collect();
+        return output::json(&json!({"out": options.out, "cells": cells, "workers": steps.len(), "estimated_s": total}));
+    }
+    let rows: Vec<Vec<String>> = lines
+        .into_iter()
+        .map(|(subject, probe, workers, seconds)| vec![subject, probe.to_owned(), workers.to_string(), output::duration(seconds)])
+        .collect();
+    output::data(&output::columns(&["subject", "probe", "workers", "about"], &rows))?;
+    output::line(&format!("{} workers, about {}, records in {}", steps.len(), output::duration(total), options.out.display()))
+}
+
+fn print(plan: &Plan, rows: &[records::Row], file: &Path, global: &Global) -> anyhow::Result<()> {
+    if global.format == Format::Json {
+        return print_json(plan, rows, file);
+    }
+    let (header, absolute) = table::absolute(plan, rows)?;
+    output::data(&output::columns(&header, &absolute))?;
+    let (header, relative) = table::relative(plan, rows)?;
+    if !relative.is_empty() {
+        output::line("")?;
+        output::data(&output::columns(&header, &relative))?;
+    }
+    let caption = table::caption(plan, rows)?;
+    if !caption.is_empty() {
+        output::line(&format!("\n{caption}"))?;
+    }
+    output::note(&format!("records: {}", file.display()));
+    Ok(())
+}
+
+fn print_json(plan: &Plan, rows: &[records::Row], file: &Path) -> anyhow::Result<()> {
+    let reference = plan.reference();
+    let mut subjects = Vec::new();
+    for subject in &plan.subjects {
+        let name = &subject.config.name;
+        let mut metrics = serde_json::Map::new();
+        for (_, metric) in &table::COLUMNS {
+            let ratio = match &reference {
+                Some(reference) if reference.subject != *name => table::ratio(rows, &reference.subject, name, metric)?,
+                _ => None,
+            };
+            let entry = match table::cost(rows, name, metric)? {
+                Cost::Missing => continue,
+                Cost::Without(status) => json!({"status": status.to_string()}),
+                Cost::Value(value, workers) => json!({
+                    "value": value, "unit": metric.unit.as_str(), "n": workers,
+                    "ratio": ratio.map(|ratio| ratio.ratio), "interval": ratio.and_then(|ratio| ratio.interval),
+                    "pairs": ratio.map(|ratio| ratio.pairs), "contended_pairs": ratio.map(|ratio| ratio.contended),
+                }),
+            };
+            metrics.insert(metric.name.to_string(), entry);
+        }
+        subjects.push(json!({"subject": name, "variant": subject.config.variant(), "metrics": metrics}));
+    }
+    output::json(&json!({"records": file, "reference": reference.map(|reference| reference.subject), "subjects": subjects}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variants_are_named_after_their_config() {
+        assert_eq!(variant_name("lm-tiny-plain", "plain", "rw+lr"), "lm-tiny-rw+lr");
+        assert_eq!(variant_name("mine", "plain", "rw"), "mine-rw");
+    }
+
+    #[test]
+    fn unknown_probes_are_answered_with_the_nearest() {
+        let Err(error) = probe("prefil") else { panic!("there is no such probe") };
+        assert_eq!(error.to_string(), "unknown probe: `prefil` (did you mean `prefill`?)");
+        assert!(DEFAULT_PROBES.iter().all(|name| probe(name).is_ok()));
+    }
+}

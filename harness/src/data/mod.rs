@@ -1,0 +1,17 @@
+//! Corpora for training: files -> documents -> tokens -> windows in a reproducible order.
+//!
+//! ```text
+//! file (.txt | .jsonl, also .gz, .zst) --source--> documents --tokenizer--> token stream (cached) --windows--> [B, T] inputs, targets
+//! ```
+//! - [`source`]: reading files, hashing files. - [`tokenizer`]: any `tokenizer.json`. - [`tokens`]: the stream and its cache.
+//! - [`windows`]: which window stands where in which batch. - [`verify`]: files against the SHA-256 of a manifest.
+
+pub mod source;
+pub mod tokenizer;
+pub mod tokens;
+pub mod verify;
+pub mod windows;
+
+pub use tokenizer::Tokenizer;
+pub use tokens::{Tokens, load_tokens};
+pub use windows::Windows;

@@ -1,0 +1,36 @@
+//! Evaluation: tasks asked of models, answers in order, scores with their error bars.
+//!
+//! ```text
+//! tasks::prepare ─ requests ─> adapter ─ encode ─> cache? ─ prefix tree, batches ─> decoder ─> responses ─> Task::score ─> results
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`model`] | a model folder, loaded |
+//! | [`encode`] | texts to tokens: what conditions, what is scored, what is cut |
+//! | [`prefix_tree`] | what several requests share is computed once |
+//! | [`score`] | log-likelihoods in batches of bounded size |
+//! | [`generation`] | texts up to a stop string |
+//! | [`cache`] | answers that survive a kill |
+//! | [`adapter`] | all of it behind `tasks::LanguageModel` |
+//! | [`runner`] | one task on one model |
+//! | [`sandbox`] | programs that a model wrote, run in isolation |
+//! | [`suite`] | subjects, folders and tasks from their names |
+//! | [`results`] | `results.json`, samples, rows |
+
+pub mod adapter;
+pub mod cache;
+pub mod encode;
+pub mod generation;
+pub mod model;
+pub mod prefix_tree;
+pub mod results;
+pub mod runner;
+pub mod sandbox;
+pub mod score;
+pub mod suite;
+
+pub use adapter::{AnswerOptions, Evaluator};
+pub use cache::ResponseCache;
+pub use model::LoadedModel;
+pub use score::Budget;

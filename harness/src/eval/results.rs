@@ -1,0 +1,391 @@
+//! What an evaluation leaves: `results.json`, one samples file per model and task, and rows for the record store.
+//!
+//! ```text
+//! DIR/results.json                   {"schema":1,"models":{MODEL:{"tasks":{TASK:{…,"metrics":{METRIC:{"value","stderr","higher_is_better"}}}}}},"provenance":{…}}
+//! DIR/samples/MODEL/TASK.jsonl       one line per document (and seed): requests, answers, metrics
+//! DIR/records.jsonl  manifest.json   rows of measurement.md section 14
+//! ```
+//! A subject with several seeds has one entry: the value is the mean over seeds, `stderr` is over documents of the per-document means, and
+//! `seeds` holds each seed's value.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context as _;
+use records::{Better, EvalProfile, InnerStat, Row, write_atomic};
+use serde_json::{Map, Value, json};
+use tasks::{Aggregate, GroupSpec, Profile};
+
+use super::runner::{NotRun, Outcome, TaskResult};
+
+/// One model's outcomes for one seed.
+#[derive(Debug, Clone)]
+pub struct RunOutcome {
+    /// Training seed, for subjects of ours.
+    pub seed: Option<u64>,
+    /// Trainable values.
+    pub params_total: usize,
+    /// Digest of the weights.
+    pub weights_digest: String,
+    /// Run directory, for runs of ours.
+    pub folder: Option<std::path::PathBuf>,
+    /// Digest of the tokenizer.
+    pub tokenizer_sha256: String,
+    /// Columns that the model decides (subject, variant, shape).
+    pub base: Row,
+    /// Leaf task to outcome, in the order asked.
+    pub tasks: Vec<(String, Outcome)>,
+}
+
+/// A model or subject with its seeds.
+#[derive(Debug, Clone)]
+pub struct ModelOutcome {
+    /// Name in results.
+    pub name: String,
+    /// One per seed.
+    pub runs: Vec<RunOutcome>,
+}
+
+/// Everything that was asked.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// Suite, if one was named.
+    pub suite: Option<String>,
+    /// Conventions followed.
+    pub profile: Profile,
+    /// Groups whose mean is reported, with their leaves among the tasks asked.
+    pub groups: Vec<GroupSpec>,
+    /// Models in the order asked.
+    pub models: Vec<ModelOutcome>,
+}
+
+/// A metric over the seeds of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeedMean {
+    /// Mean over seeds.
+    pub value: f64,
+    /// Standard error over documents.
+    pub stderr: Option<f64>,
+    /// The same with clustered documents.
+    pub stderr_clustered: Option<f64>,
+    /// Each seed's value, in seed order.
+    pub by_seed: Vec<f64>,
+    /// Documents.
+    pub n: usize,
+    /// Direction.
+    pub higher_is_better: bool,
+}
+
+impl ModelOutcome {
+    /// The results of a leaf task that ran for every seed.
+    pub fn results(&self, task: &str) -> Option<Vec<&TaskResult>> {
+        let of_run = |run: &'_ RunOutcome| run.tasks.iter().position(|(name, outcome)| name == task && outcome.is_ok());
+        self.runs.iter().map(|run| of_run(run).and_then(|at| run.tasks[at].1.as_deref().ok())).collect()
+    }
+
+    /// Why a leaf task has no result.
+    pub fn not_run(&self, task: &str) -> Option<&NotRun> {
+        self.runs
+            .iter()
+            .flat_map(|run| &run.tasks)
+            .find_map(|(name, outcome)| if name == task { outcome.as_ref().err() } else { None })
+    }
+
+    /// A leaf's metrics over the seeds.
+    ///
+    /// # Errors
+    /// When the standard error cannot be computed.
+    pub fn leaf(&self, task: &str, profile: Profile) -> anyhow::Result<Option<Vec<(String, SeedMean)>>> {
+        let Some(results) = self.results(task) else { return Ok(None) };
+        let averaged = if results.len() > 1 { Some(average_documents(task, profile, &results)?) } else { None };
+        let first = results[0];
+        let metrics = first.aggregates.iter().enumerate().map(|(at, aggregate)| {
+            let by_seed: Vec<f64> = results.iter().map(|result| result.aggregates[at].value).collect();
+            let errors =
+                averaged.as_ref().and_then(|list| list.iter().find(|a| a.metric == aggregate.metric)).unwrap_or(aggregate);
+            let mean = SeedMean {
+                value: by_seed.iter().sum::<f64>() / by_seed.len() as f64,
+                stderr: errors.stderr,
+                stderr_clustered: errors.stderr_clustered,
+                by_seed,
+                n: aggregate.n,
+                higher_is_better: aggregate.higher_is_better,
+            };
+            (aggregate.metric.clone(), mean)
+        });
+        Ok(Some(metrics.collect()))
+    }
+
+    /// A group's metrics over the seeds, if every leaf ran.
+    ///
+    /// # Errors
+    /// When the group's mean cannot be formed.
+    pub fn group(&self, group: &GroupSpec) -> anyhow::Result<Option<Vec<(String, SeedMean)>>> {
+        let mut per_seed: Vec<Vec<Aggregate>> = Vec::new();
+        for run in &self.runs {
+            let mut leaves = Vec::new();
+            for leaf in &group.leaves {
+                match run.tasks.iter().find(|(name, _)| name == leaf) {
+                    Some((_, Ok(result))) => leaves.push((leaf.clone(), result.aggregates.clone())),
+                    _ => return Ok(None),
+                }
+            }
+            per_seed.push(tasks::aggregate_group(&group.name, &leaves)?);
+        }
+        let Some(first) = per_seed.first() else { return Ok(None) };
+        let metrics = first.iter().enumerate().map(|(at, aggregate)| {
+            let by_seed: Vec<f64> = per_seed.iter().map(|aggregates| aggregates[at].value).collect();
+            let mean = SeedMean {
+                value: by_seed.iter().sum::<f64>() / by_seed.len() as f64,
+                // The seeds share their documents, so their errors are not independent: one seed's error is the cautious figure.
+                stderr: aggregate.stderr,
+                stderr_clustered: aggregate.stderr_clustered,
+                by_seed,
+                n: aggregate.n,
+                higher_is_better: aggregate.higher_is_better,
+            };
+            (aggregate.metric.clone(), mean)
+        });
+        Ok(Some(metrics.collect()))
+    }
+}
+
+/// Scores averaged over seeds per document, aggregated by the task's own rule.
+fn average_documents(task: &str, profile: Profile, results: &[&TaskResult]) -> anyhow::Result<Vec<Aggregate>> {
+    let mut averaged = results[0].scores.clone();
+    for scores in &mut averaged {
+        for (metric, value) in &mut scores.metrics {
+            let values: Option<Vec<f64>> = results
+                .iter()
+                .map(|result| result.scores.iter().find(|s| s.doc_id == scores.doc_id)?.metrics.get(metric)?.number())
+                .collect();
+            if let Some(values) = values {
+                *value = tasks::MetricValue::Number(values.iter().sum::<f64>() / values.len() as f64);
+            }
+        }
+    }
+    Ok(tasks::task(task, profile)?.aggregate(&averaged)?)
+}
+
+impl Evaluation {
+    /// Leaf tasks in the order asked.
+    pub fn leaves(&self) -> Vec<&str> {
+        self.models
+            .first()
+            .and_then(|model| model.runs.first())
+            .map_or_else(Vec::new, |run| run.tasks.iter().map(|(name, _)| name.as_str()).collect())
+    }
+
+    /// The machine-readable contract.
+    ///
+    /// # Errors
+    /// When a mean cannot be formed.
+    pub fn to_json(&self, provenance: Value) -> anyhow::Result<Value> {
+        let mut models = Map::new();
+        for model in &self.models {
+            let mut tasks = Map::new();
+            for leaf in self.leaves() {
+                if let Some(why) = model.not_run(leaf) {
+                    tasks.insert(leaf.to_owned(), not_run_json(why));
+                } else if let (Some(results), Some(metrics)) = (model.results(leaf), model.leaf(leaf, self.profile)?) {
+                    tasks.insert(leaf.to_owned(), leaf_json(&results, &metrics));
+                }
+            }
+            for group in &self.groups {
+                if let Some(metrics) = model.group(group)? {
+                    let n = metrics.first().map_or(0, |(_, mean)| mean.n);
+                    tasks.insert(
+                        group.name.clone(),
+                        json!({ "group": true, "leaves": group.leaves, "n": n, "metrics": metrics_json(&metrics) }),
+                    );
+                }
+            }
+            let seeds: Vec<u64> = model.runs.iter().filter_map(|run| run.seed).collect();
+            let weights: Vec<&str> = model.runs.iter().map(|run| run.weights_digest.as_str()).collect();
+            let mut entry = json!({ "params_total": model.runs.first().map(|run| run.params_total), "weights_digest": weights, "tasks": tasks });
+            if !seeds.is_empty() {
+                entry["seeds"] = json!(seeds);
+            }
+            models.insert(model.name.clone(), entry);
+        }
+        Ok(json!({ "schema": 1, "models": models, "provenance": provenance }))
+    }
+
+    /// Writes the samples files below `folder`.
+    ///
+    /// # Errors
+    /// When a file cannot be written; a half-written one is never left behind.
+    pub fn write_samples(&self, folder: &Path) -> anyhow::Result<()> {
+        for model in &self.models {
+            let folder = folder.join("samples").join(&model.name);
+            std::fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+            for leaf in self.leaves() {
+                let Some(results) = model.results(leaf) else { continue };
+                let mut lines = Vec::new();
+                for sample in results.iter().flat_map(|result| &result.samples) {
+                    serde_json::to_writer(&mut lines, sample)?;
+                    lines.push(b'\n');
+                }
+                write_atomic(&folder.join(format!("{leaf}.jsonl")), &lines)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One row per model, seed, task and metric; unsealed and without run and host columns.
+    pub fn rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for run in self.models.iter().flat_map(|model| &model.runs) {
+            for (name, outcome) in &run.tasks {
+                match outcome {
+                    Ok(result) => {
+                        rows.extend(result.aggregates.iter().map(|aggregate| self.row(run, result, aggregate)));
+                        rows.extend(self.document_rows(run, result));
+                    }
+                    Err(why) => {
+                        let (NotRun::Missing(reason) | NotRun::Unsupported(reason)) = why;
+                        rows.push(Row {
+                            task: Some(name.clone()),
+                            status: records::Status::Skipped,
+                            reason: Some(reason.clone()),
+                            ..self.base(run)
+                        });
+                    }
+                }
+            }
+            for group in &self.groups {
+                rows.extend(self.group_rows(run, group));
+            }
+        }
+        rows
+    }
+
+    fn base(&self, run: &RunOutcome) -> Row {
+        let eval_profile = match self.profile {
+            Profile::Compat => EvalProfile::Compat,
+            Profile::Canonical => EvalProfile::Canonical,
+        };
+        Row {
+            suite: self.suite.clone(),
+            seed: run.seed.and_then(|seed| i64::try_from(seed).ok()),
+            eval_profile: Some(eval_profile),
+            checkpoint_sha256: Some(run.weights_digest.clone()),
+            tokenizer_sha256: Some(run.tokenizer_sha256.clone()),
+            ..run.base.clone()
+        }
+    }
+
+    fn row(&self, run: &RunOutcome, result: &TaskResult, aggregate: &Aggregate) -> Row {
+        let (metric, filter) = match aggregate.metric.split_once(',') {
+            Some((metric, filter)) => (metric.to_owned(), Some(filter.to_owned())),
+            None => (aggregate.metric.clone(), None),
+        };
+        let base = Row { metric, filter, ..self.base(run) };
+        Row {
+            task: Some(result.spec.name.clone()),
+            task_version: Some(result.spec.version.clone()),
+            split: Some(result.spec.dataset.split.clone()),
+            num_fewshot: Some(result.num_fewshot as u64),
+            limit: result.limit.map(|limit| limit as u64),
+            chance: Some(result.spec.chance),
+            dataset_sha256: Some(result.dataset_sha256.clone()),
+            ..Self::valued(base, aggregate)
+        }
+    }
+
+    /// One row per document and numeric metric: what paired comparisons are made from.
+    fn document_rows(&self, run: &RunOutcome, result: &TaskResult) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for scores in &result.scores {
+            for aggregate in &result.aggregates {
+                let Some(value) = scores.metrics.get(&aggregate.metric).and_then(tasks::MetricValue::number) else { continue };
+                rows.push(Row {
+                    kind: records::RecordKind::Document,
+                    doc_id: Some(scores.doc_id.to_string()),
+                    cluster_id: scores.cluster_id.clone(),
+                    value: Some(value),
+                    inner_stat: None,
+                    inner_n: None,
+                    stderr: None,
+                    stderr_clustered: None,
+                    ..self.row(run, result, aggregate)
+                });
+            }
+        }
+        rows
+    }
+
+    fn group_rows(&self, run: &RunOutcome, group: &GroupSpec) -> Vec<Row> {
+        let leaves: Option<Vec<(String, Vec<Aggregate>)>> = group
+            .leaves
+            .iter()
+            .map(|leaf| match run.tasks.iter().find(|(name, _)| name == leaf) {
+                Some((_, Ok(result))) => Some((leaf.clone(), result.aggregates.clone())),
+                _ => None,
+            })
+            .collect();
+        let Some(aggregates) = leaves.and_then(|leaves| tasks::aggregate_group(&group.name, &leaves).ok()) else {
+            return Vec::new();
+        };
+        let first = run.tasks.iter().find(|(name, _)| group.leaves.contains(name)).and_then(|(_, outcome)| outcome.as_ref().ok());
+        aggregates
+            .iter()
+            .filter_map(|aggregate| Some(Row { task: Some(group.name.clone()), ..self.row(run, first?, aggregate) }))
+            .collect()
+    }
+
+    fn valued(base: Row, aggregate: &Aggregate) -> Row {
+        Row {
+            value: Some(aggregate.value),
+            unit: records::Metric::by_name(&base.metric).map_or_else(|| "fraction".to_owned(), |metric| metric.unit.to_string()),
+            better: if aggregate.higher_is_better { Better::Higher } else { Better::Lower },
+            inner_stat: Some(InnerStat::Mean),
+            inner_n: Some(aggregate.n as u64),
+            stderr: aggregate.stderr,
+            stderr_clustered: aggregate.stderr_clustered,
+            ..base
+        }
+    }
+}
+
+fn not_run_json(why: &NotRun) -> Value {
+    match why {
+        NotRun::Missing(reason) => json!({ "status": "missing", "reason": reason }),
+        NotRun::Unsupported(reason) => json!({ "status": "unsupported", "reason": reason }),
+    }
+}
+
+fn leaf_json(results: &[&TaskResult], metrics: &[(String, SeedMean)]) -> Value {
+    let first = results[0];
+    let sum = |count: fn(&TaskResult) -> usize| results.iter().map(|result| count(result)).sum::<usize>();
+    json!({
+        "version": first.spec.version,
+        "num_fewshot": first.num_fewshot,
+        "n": first.scores.len(),
+        "limit": first.limit,
+        "chance": first.spec.chance,
+        "primary_metric": first.spec.primary_metric,
+        "metrics": metrics_json(metrics),
+        "truncated": sum(|result| result.truncated),
+        "boundary": sum(|result| result.boundary),
+        "failed": sum(|result| result.failed),
+        "dataset_sha256": first.dataset_sha256,
+    })
+}
+
+fn metrics_json(metrics: &[(String, SeedMean)]) -> Value {
+    let entries: BTreeMap<&str, Value> = metrics
+        .iter()
+        .map(|(name, mean)| {
+            let mut entry = json!({ "value": mean.value, "stderr": mean.stderr, "higher_is_better": mean.higher_is_better });
+            if let Some(clustered) = mean.stderr_clustered {
+                entry["stderr_clustered"] = json!(clustered);
+            }
+            if mean.by_seed.len() > 1 {
+                entry["seeds"] = json!(mean.by_seed);
+            }
+            (name.as_str(), entry)
+        })
+        .collect();
+    json!(entries)
+}

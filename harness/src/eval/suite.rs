@@ -1,0 +1,317 @@
+//! From names to an evaluation: subjects are trained or found, folders are loaded, tasks are expanded, and all of it is asked in order.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail};
+use candle_core::{DType, Device};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use models::{Decoder, DecoderConfig, ModelConfig, ParamStore};
+use records::Row;
+use tasks::{DataSource, Executor, GroupSpec, Profile};
+
+use super::adapter::{AnswerOptions, Evaluator};
+use super::cache::ResponseCache;
+use super::encode::SpecialTokens;
+use super::model::{LoadedModel, read_tokenizer};
+use super::results::{Evaluation, ModelOutcome, RunOutcome};
+use super::runner::{Outcome, TaskRequest, run_task};
+use super::sandbox::PythonSandbox;
+use super::score::Budget;
+use crate::config::TrainConfig;
+use crate::error::Hint as _;
+use crate::run::RunDirectory;
+use crate::train::{self, TrainOptions, rows::base_row};
+
+/// A model to ask, not yet loaded.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// One of our training configs; each seed is a run.
+    Config {
+        /// Subject name.
+        name: String,
+        /// The config, once per seed.
+        seeds: Vec<TrainConfig>,
+        /// Train runs that are not finished instead of failing.
+        train_missing: bool,
+    },
+    /// A run directory of ours.
+    Run(RunDirectory),
+    /// A Hugging Face folder.
+    Folder(PathBuf),
+}
+
+/// Where documents come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// The samples written for the project.
+    Bundled,
+    /// Benchmark files.
+    Folder(PathBuf),
+}
+
+/// Everything an evaluation needs to know.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Suite, if one was named.
+    pub suite: Option<String>,
+    /// Models in order.
+    pub subjects: Vec<Subject>,
+    /// Leaf tasks in order.
+    pub tasks: Vec<TaskRequest>,
+    /// Groups to aggregate.
+    pub groups: Vec<GroupSpec>,
+    /// Documents.
+    pub data: Data,
+    /// Conventions.
+    pub profile: Profile,
+    /// Where runs and caches live.
+    pub runs_dir: PathBuf,
+    /// Threads, for the record.
+    pub threads: usize,
+    /// Run programs that a model wrote, in the sandbox.
+    pub allow_code_execution: bool,
+    /// Use and write the response cache.
+    pub use_cache: bool,
+    /// Most memory that weights and caches may take, bytes.
+    pub max_memory: u64,
+    /// Number format of weights.
+    pub dtype: DType,
+    /// Where tensors live.
+    pub device: Device,
+}
+
+/// Expands task and group names to leaves, each once, with the settings of the name that brought it. Of a group asked on the bundled
+/// samples only the leaves with a sample are kept: there is one for four of MMLU's subjects, not for all 57.
+///
+/// # Errors
+/// On an unknown name.
+pub fn expand(asked: &[TaskRequest], data: &Data, profile: Profile) -> anyhow::Result<(Vec<TaskRequest>, Vec<GroupSpec>)> {
+    let (mut leaves, mut groups): (Vec<TaskRequest>, Vec<GroupSpec>) = (Vec::new(), Vec::new());
+    let known = tasks::groups();
+    for request in asked {
+        let names = tasks::expand(&[&request.task]).hint("`harness list tasks` shows every name")?;
+        let group = known.iter().find(|group| group.name == request.task);
+        let mut kept = Vec::new();
+        for leaf in names {
+            if group.is_none() || *data != Data::Bundled || has_sample(&leaf, profile)? {
+                kept.push(leaf);
+            }
+        }
+        groups.extend(group.map(|group| GroupSpec { leaves: kept.clone(), ..group.clone() }));
+        for leaf in kept {
+            if !leaves.iter().any(|earlier| earlier.task == leaf) {
+                leaves.push(TaskRequest { task: leaf, ..request.clone() });
+            }
+        }
+    }
+    Ok((leaves, groups))
+}
+
+fn has_sample(leaf: &str, profile: Profile) -> anyhow::Result<bool> {
+    match tasks::load_docs(tasks::task(leaf, profile)?.as_ref(), DataSource::Bundled) {
+        Ok(_) => Ok(true),
+        Err(tasks::TaskError::Missing { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What `--model` names: a run of ours, or a Hugging Face folder.
+///
+/// # Errors
+/// When it is neither.
+pub fn find_model(runs_dir: &Path, model: &str) -> anyhow::Result<Subject> {
+    if let Some(run) = RunDirectory::find(runs_dir, model) {
+        return Ok(Subject::Run(run));
+    }
+    let folder = Path::new(model);
+    if folder.join("config.json").is_file() {
+        return Ok(Subject::Folder(folder.to_owned()));
+    }
+    let found = if folder.exists() { "a path without `config.json`" } else { "nothing at that path" };
+    Err(anyhow!("--model `{model}`: expected a run of ours or a Hugging Face folder, found {found}"))
+        .hint("a run is named `<subject>/<hash>-s<seed>` as in the runs directory; a folder holds config.json, *.safetensors, tokenizer.json")
+}
+
+/// Loads the newest checkpoint of a run.
+///
+/// # Errors
+/// When the run has none, or its files are damaged.
+pub fn load_run(run: &RunDirectory, name: String, dtype: DType, device: &Device) -> anyhow::Result<(LoadedModel, TrainConfig)> {
+    let context = || format!("cannot load run `{}`", run.folder().display());
+    let config = run.config().with_context(context)?;
+    let checkpoint = run
+        .newest_checkpoint()?
+        .ok_or_else(|| anyhow!("run `{}`: expected a checkpoint, found none", run.folder().display()))
+        .hint("train it first: harness train --config …")?;
+    let ModelConfig::Decoder(model) = &config.model;
+    let params = ParamStore::new(dtype, device);
+    let _names = Decoder::new(model, params.var_builder()).with_context(context)?;
+    params.load(&checkpoint.model_file()).with_context(context)?;
+    let (tokenizer, _) = read_tokenizer(&run.tokenizer())?;
+    let named = Some(config.data.end_of_document.as_str()).filter(|token| !token.is_empty());
+    let end = ["<|endoftext|>", "</s>"].into_iter().chain(named).filter_map(|token| tokenizer.token_to_id(token)).next_back();
+    let special = SpecialTokens { bos: end, eos: end.into_iter().collect(), ..SpecialTokens::default() };
+    let loaded = LoadedModel::new(name, model, &params, &run.tokenizer(), special).with_context(context)?;
+    Ok((loaded, config))
+}
+
+/// Runs the plan.
+///
+/// # Errors
+/// When a subject is missing and may not be trained, a model cannot be loaded, or data is wrong.
+pub fn evaluate(plan: &Plan) -> anyhow::Result<Evaluation> {
+    let mut sandbox = sandbox(plan)?;
+    let mut models: Vec<ModelOutcome> = Vec::new();
+    for subject in &plan.subjects {
+        let outcome = ask(plan, subject, &mut sandbox)?;
+        if models.iter().any(|model| model.name == outcome.name) {
+            bail!("two models are called `{}`: results are keyed by name; rename one folder", outcome.name);
+        }
+        models.push(outcome);
+    }
+    Ok(Evaluation { suite: plan.suite.clone(), profile: plan.profile, groups: plan.groups.clone(), models })
+}
+
+/// The sandbox, when it is allowed and some task needs it.
+fn sandbox(plan: &Plan) -> anyhow::Result<Option<PythonSandbox>> {
+    let mut needs = plan.tasks.iter().map(|request| Ok(tasks::task(&request.task, plan.profile)?.spec().needs_executor));
+    if !plan.allow_code_execution || !needs.any(|needs: anyhow::Result<bool>| needs.unwrap_or(false)) {
+        return Ok(None);
+    }
+    let sandbox =
+        PythonSandbox::new().context("cannot run generated programs").hint("`harness doctor` says which layers are active")?;
+    Ok(Some(sandbox))
+}
+
+fn ask(plan: &Plan, subject: &Subject, sandbox: &mut Option<PythonSandbox>) -> anyhow::Result<ModelOutcome> {
+    match subject {
+        Subject::Config { name, seeds, train_missing } => {
+            let mut runs = Vec::new();
+            for config in seeds {
+                let run = RunDirectory::of(&plan.runs_dir, config);
+                if !run.is_finished()? {
+                    if !train_missing {
+                        return Err(anyhow!(
+                            "subject `{name}`, seed {}: expected a finished run at `{}`",
+                            config.seed,
+                            run.folder().display()
+                        ))
+                        .hint(format!("train it: harness train --config configs/train/{name}.toml --seed {}", config.seed));
+                    }
+                    let options = TrainOptions { runs_dir: plan.runs_dir.clone(), threads: plan.threads, fresh: false };
+                    train::train(config, &options)
+                        .with_context(|| format!("cannot train subject `{name}`, seed {}", config.seed))?;
+                }
+                let (model, _) = load_run(&run, name.clone(), plan.dtype, &plan.device)?;
+                runs.push(RunOutcome {
+                    folder: Some(run.folder().to_owned()),
+                    ..ask_model(plan, &model, Some(config.seed), base_row(config, plan.threads), sandbox)?
+                });
+            }
+            Ok(ModelOutcome { name: name.clone(), runs })
+        }
+        Subject::Run(run) => {
+            let name = run.config()?.name;
+            let (model, config) = load_run(run, name.clone(), plan.dtype, &plan.device)?;
+            let outcome = ask_model(plan, &model, Some(config.seed), base_row(&config, plan.threads), sandbox)?;
+            let outcome = RunOutcome { folder: Some(run.folder().to_owned()), ..outcome };
+            Ok(ModelOutcome { name, runs: vec![outcome] })
+        }
+        Subject::Folder(folder) => {
+            let model = LoadedModel::from_pretrained(folder, plan.dtype, &plan.device)?;
+            let base = Row { subject: Some(model.name.clone()), ..published_row(model.decoder.config(), plan) };
+            Ok(ModelOutcome { name: model.name.clone(), runs: vec![ask_model(plan, &model, None, base, sandbox)?] })
+        }
+    }
+}
+
+/// Columns of a model that is not a training config of ours.
+fn published_row(config: &DecoderConfig, plan: &Plan) -> Row {
+    Row {
+        variant: Some(config.residual.variant()),
+        tier: Some(records::Tier::Full),
+        model_family: Some("decoder".to_owned()),
+        num_hidden_layers: Some(config.num_layers() as u64),
+        hidden_size: Some(config.hidden_size as u64),
+        num_attention_heads: Some(config.num_attention_heads as u64),
+        vocab_size: Some(config.vocab_size as u64),
+        dtype: Some(format!("{:?}", plan.dtype).to_lowercase()),
+        threads: Some(plan.threads as u64),
+        ..Row::default()
+    }
+}
+
+fn ask_model(
+    plan: &Plan,
+    model: &LoadedModel,
+    seed: Option<u64>,
+    base: Row,
+    sandbox: &mut Option<PythonSandbox>,
+) -> anyhow::Result<RunOutcome> {
+    let budget = budget(model.decoder.config(), model.params_total, plan)?;
+    let options = AnswerOptions { profile: plan.profile, budget };
+    let mut cache = if plan.use_cache {
+        let path = plan.runs_dir.join("_cache/responses").join(format!("{}.jsonl", &model.weights_digest));
+        Some(ResponseCache::open(&path)?)
+    } else {
+        None
+    };
+    let label = seed.map_or_else(|| model.name.clone(), |seed| format!("{} seed {seed}", model.name));
+    let mut outcomes: Vec<(String, Outcome)> = Vec::new();
+    for request in &plan.tasks {
+        let bar = progress_bar(&label, &request.task);
+        let mut evaluator = Evaluator::new(model, options).with_progress(Box::new(|answered, total| {
+            bar.set_length(total as u64);
+            bar.set_position(answered as u64);
+        }));
+        if let Some(cache) = &mut cache {
+            evaluator = evaluator.with_cache(cache);
+        }
+        let source = match &plan.data {
+            Data::Bundled => DataSource::Bundled,
+            Data::Folder(folder) => DataSource::Dir(folder),
+        };
+        let executor = sandbox.as_mut().map(|sandbox| sandbox as &mut dyn Executor);
+        let outcome = run_task(request, plan.profile, source, &mut evaluator, executor, seed)?;
+        if let Some(error) = evaluator.cache_error.take() {
+            return Err(error).hint("free some space, or run without the cache: --no-cache");
+        }
+        drop(evaluator);
+        bar.finish_and_clear();
+        outcomes.push((request.task.clone(), outcome));
+    }
+    Ok(RunOutcome {
+        seed,
+        params_total: model.params_total,
+        weights_digest: model.weights_digest.clone(),
+        tokenizer_sha256: model.tokenizer_sha256.clone(),
+        base,
+        folder: None,
+        tasks: outcomes,
+    })
+}
+
+/// Cache positions that fit the memory bound beside the weights; two caches are alive at once, a parent's and its children's.
+fn budget(config: &DecoderConfig, params_total: usize, plan: &Plan) -> anyhow::Result<Budget> {
+    let per_token = 2 * config.num_layers() * config.num_key_value_heads * config.head_dim() * 4;
+    let weights = (params_total * plan.dtype.size_in_bytes()) as u64;
+    let smallest = weights + (2 * per_token * config.max_position_embeddings) as u64;
+    if plan.max_memory < smallest {
+        return Err(anyhow!(
+            "--max-memory: expected at least {smallest} bytes (weights and one full-length cache), found {}",
+            plan.max_memory
+        ))
+        .hint("a smaller model, a shorter one, or more memory");
+    }
+    let fits = ((plan.max_memory - weights) / (3 * per_token as u64)) as usize;
+    let default = Budget::default();
+    Ok(Budget { cache_tokens: default.cache_tokens.min(fits).max(config.max_position_embeddings), ..default })
+}
+
+fn progress_bar(label: &str, task: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} requests  {per_sec}  {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    bar.set_prefix(format!("{label}: {task}"));
+    bar
+}

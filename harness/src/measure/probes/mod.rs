@@ -1,0 +1,131 @@
+//! The probes: each is one thing that `measure` can read off a subject. To add one, write a file and add a line to [`probes()`].
+//!
+//! | probe | kind | metrics |
+//! |---|---|---|
+//! | [`params`] | exact | `params_*`, counted and in closed form; `weights_bytes` |
+//! | [`flops`] | exact | `flops_*`, in closed form and counted over the live matrices |
+//! | [`train_step`] | timing | `train_step_s`, `first_step_s`, rates |
+//! | [`prefill`] | timing | `prefill_s`, `prefill_tokens_per_s` |
+//! | [`ttft`] | timing | `ttft_s` |
+//! | [`decode`] | timing | `tpot_s`, `itl_*_s`, `decode_tokens_per_s`, `request_tokens_per_s`, `e2e_s`, `first_request_s` |
+//! | [`memory`] | memory | `peak_alloc_*`, `peak_rss_*` of training and of inference, with the state beside them |
+//! | [`ballast`] | memory | readings of a known amount of memory: shows that the others can be trusted |
+//!
+//! Definitions: measurement.md sections 3 to 7.
+
+pub mod ballast;
+pub mod decode;
+pub mod flops;
+pub mod memory;
+pub mod params;
+pub mod prefill;
+pub mod request;
+pub mod train_step;
+pub mod ttft;
+
+use super::subject::Subject;
+use super::window::WindowSpec;
+use records::{Measurement, Metric};
+
+/// What a worker of a probe must and must not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Counts; the same on any machine, one worker is enough.
+    Exact,
+    /// Times; memory is not counted meanwhile.
+    Timing,
+    /// Memory; allocations are counted, nothing is timed.
+    Memory,
+}
+
+/// Which sizes of the workload the probe uses, and so which shape columns its rows have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// None.
+    Nothing,
+    /// Training batch and sequence length.
+    Training,
+    /// Batch of requests and prompt length.
+    Prompt,
+    /// The same and the output length.
+    Request,
+}
+
+/// One thing that can be measured about a subject.
+pub trait Probe: Sync {
+    /// Name on the command line and, for sampled probes, in the column `task`.
+    fn name(&self) -> &'static str;
+    /// One line for `list probes`.
+    fn about(&self) -> &'static str;
+    /// What its worker may do.
+    fn kind(&self) -> Kind;
+    /// Sizes it uses.
+    fn work(&self) -> Work;
+    /// Everything it may report, most important first; no two probes of a kind share a metric.
+    fn metrics(&self) -> Vec<Metric>;
+    /// Measures once.
+    ///
+    /// # Errors
+    /// When the subject cannot be built or gives a wrong answer.
+    fn run(&self, subject: &mut Subject, window: &WindowSpec) -> anyhow::Result<Vec<Measurement>>;
+
+    /// Whether it only counts.
+    fn is_exact(&self) -> bool {
+        self.kind() == Kind::Exact
+    }
+}
+
+/// Every probe, in the order of a run.
+pub fn probes() -> [&'static dyn Probe; 9] {
+    [
+        &params::Params,
+        &flops::Flops,
+        &train_step::TrainStep,
+        &prefill::Prefill,
+        &ttft::Ttft,
+        &decode::Decode,
+        &memory::TrainMemory,
+        &memory::InferenceMemory,
+        &ballast::Ballast,
+    ]
+}
+
+/// Names of [`probes()`], in the same order.
+pub const PROBES: &[&str] =
+    &["params", "flops", "train_step", "prefill", "ttft", "decode", "train_memory", "inference_memory", "ballast"];
+
+/// The probe of that name.
+pub fn by_name(name: &str) -> Option<&'static dyn Probe> {
+    probes().into_iter().find(|probe| probe.name() == name)
+}
+
+/// The probe that reports a metric.
+pub fn for_metric(metric: &str) -> Option<&'static dyn Probe> {
+    probes().into_iter().find(|probe| probe.metrics().iter().any(|known| known.name == *metric))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listed_names_are_those_of_the_probes() {
+        assert_eq!(probes().map(Probe::name), PROBES);
+    }
+
+    #[test]
+    fn sampled_metrics_belong_to_one_probe() {
+        let mut names: Vec<String> = probes()
+            .into_iter()
+            .filter(|probe| !probe.is_exact())
+            .flat_map(Probe::metrics)
+            .map(|metric| metric.name.into())
+            .collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert_eq!(for_metric("decode_tokens_per_s").map(Probe::name), Some("decode"));
+        assert!(for_metric("acc").is_none());
+    }
+}

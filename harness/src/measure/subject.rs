@@ -1,0 +1,273 @@
+//! What a probe measures: one network with the inputs of one workload, all a function of the config and its seed.
+//!
+//! ```text
+//! training    batches of uniform tokens, stream("measure/tokens", seed, batch)        config.batch × grad_accum × sequence_length
+//! inference   an own text, tokenised and cut to prompt_length; the same prompt in every row of the batch
+//! ```
+//! Weights are the seeded initial ones, or those of a checkpoint; speed does not depend on them, so initial ones are the default.
+
+use crate::config::TrainConfig;
+use crate::data::Tokenizer;
+use crate::data::windows::Batch;
+use crate::train::optimizer::Optimizer;
+use anyhow::{Context as _, bail};
+use candle_core::{DType, Device};
+use models::{Decoder, DecoderConfig, ModelConfig, ParamStore};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Purpose of the random stream that draws training tokens.
+const TOKENS: &str = "measure/tokens";
+
+/// Text that prompts are cut from.
+const PROMPT: &str = "The old mill stands at the river. Every morning the miller opens the gate, the wheel turns, and flour falls into \
+                      the white sacks. Anna counts 12 of them, Ben carries 5 away, so 7 are left by the door. ";
+
+/// Sizes of the work, beside what a training config says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Sequences of a training micro-batch; the config's when absent.
+    pub train_batch: Option<usize>,
+    /// Tokens of a training sequence; the config's when absent.
+    pub sequence_length: Option<usize>,
+    /// Requests answered together.
+    pub batch: usize,
+    /// Prompt tokens of each.
+    pub prompt_length: usize,
+    /// Tokens generated for each.
+    pub output_length: usize,
+    /// Bytes that the probe `ballast` touches.
+    pub ballast_bytes: u64,
+}
+
+impl Default for Workload {
+    /// The config's training shape; one request of 256 tokens answered with 32; 256 MiB of ballast.
+    fn default() -> Self {
+        Self {
+            train_batch: None,
+            sequence_length: None,
+            batch: 1,
+            prompt_length: 256,
+            output_length: 32,
+            ballast_bytes: 256 << 20,
+        }
+    }
+}
+
+impl Workload {
+    /// The config with this workload's training shape.
+    pub fn apply(&self, config: &TrainConfig) -> TrainConfig {
+        let mut config = config.clone();
+        config.batch = self.train_batch.unwrap_or(config.batch);
+        config.data.sequence_length = self.sequence_length.unwrap_or(config.data.sequence_length);
+        config
+    }
+
+    /// Checks the sizes against a subject's model.
+    ///
+    /// # Errors
+    /// When a size is 0 or the model has too few positions.
+    pub fn check(&self, config: &TrainConfig) -> anyhow::Result<()> {
+        let ModelConfig::Decoder(model) = &config.model;
+        let limit = model.max_position_embeddings;
+        let sequence = self.sequence_length.unwrap_or(config.data.sequence_length);
+        let sizes = [
+            ("--batch", self.batch.min(self.train_batch.unwrap_or(1)), 1, usize::MAX),
+            ("--sequence-length", sequence, 2, limit),
+            ("--prompt-length", self.prompt_length, 1, limit),
+            ("--output-length", self.output_length, 1, limit),
+            ("--prompt-length plus --output-length", self.prompt_length + self.output_length, 2, limit),
+        ];
+        for (name, found, low, high) in sizes {
+            if found < low {
+                bail!("{name}: expected at least {low}, found {found}");
+            }
+            if found > high {
+                bail!("{name}: expected at most {high} (max_position_embeddings of `{}`), found {found}", config.name);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The subject that `params_added` and ratios refer to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reference {
+    /// Its name.
+    pub subject: String,
+    /// Its variant.
+    pub variant: String,
+    /// Its parameters, in closed form.
+    pub params_total: usize,
+}
+
+/// A subject inside its worker.
+#[derive(Debug)]
+pub struct Subject {
+    /// Config with the workload's training shape.
+    pub config: TrainConfig,
+    /// Sizes of the work.
+    pub workload: Workload,
+    /// Weights to use instead of initial ones.
+    pub checkpoint: Option<PathBuf>,
+    /// What it is compared with.
+    pub reference: Option<Reference>,
+}
+
+/// A model that can be trained, with all a step needs.
+#[derive(Debug)]
+pub struct Training {
+    /// Its parameters.
+    pub store: ParamStore,
+    /// The network on them.
+    pub model: Decoder,
+    /// Zero moments.
+    pub optimizer: Optimizer,
+    /// Micro-batches of successive steps; to be used in turn.
+    pub steps: Vec<Vec<Batch>>,
+}
+
+impl Subject {
+    /// The network's shape.
+    pub fn decoder(&self) -> &DecoderConfig {
+        let ModelConfig::Decoder(model) = &self.config.model;
+        model
+    }
+
+    /// The device of this build's measurements.
+    pub fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    /// Parameters and the trainable network on them, with values.
+    ///
+    /// # Errors
+    /// When the checkpoint does not fit.
+    pub fn build(&self) -> anyhow::Result<(ParamStore, Decoder)> {
+        let store = ParamStore::new(DType::F32, &self.device());
+        let model = Decoder::new(self.decoder(), store.var_builder())?;
+        match &self.checkpoint {
+            Some(path) => store.load(path).with_context(|| format!("cannot load the weights of `{}`", self.config.name))?,
+            None => model.init_weights(self.config.seed)?,
+        }
+        Ok((store, model))
+    }
+
+    /// The network on detached tensors: it records no graph.
+    ///
+    /// # Errors
+    /// As [`Subject::build`].
+    pub fn build_frozen(&self) -> anyhow::Result<(ParamStore, Decoder)> {
+        let (store, _) = self.build()?;
+        let frozen = Decoder::new(self.decoder(), store.freeze())?;
+        Ok((store, frozen))
+    }
+
+    /// Everything a training step needs, with the inputs of `steps` different steps.
+    ///
+    /// # Errors
+    /// As [`Subject::build`].
+    pub fn training(&self, steps: u64) -> anyhow::Result<Training> {
+        let (store, model) = self.build()?;
+        let optimizer = Optimizer::new(&self.config.optimizer, &store);
+        let accum = self.config.grad_accum as u64;
+        let steps = (0..steps).map(|step| (0..accum).map(|micro| self.batch(step * accum + micro)).collect()).collect();
+        Ok(Training { store, model, optimizer, steps })
+    }
+
+    /// Bytes of one step's inputs and targets.
+    pub fn input_bytes(&self) -> usize {
+        2 * size_of::<u32>() * self.config.tokens_per_step() as usize
+    }
+
+    fn batch(&self, number: u64) -> Batch {
+        let (rows, length) = (self.config.batch, self.config.data.sequence_length);
+        let mut stream = stats::rng::stream(TOKENS, self.config.seed, number);
+        let mut batch = Batch { inputs: Vec::with_capacity(rows * length), targets: Vec::with_capacity(rows * length), rows };
+        for _ in 0..rows {
+            let window: Vec<u32> =
+                (0..=length).map(|_| stats::rng::index(&mut stream, self.decoder().vocab_size) as u32).collect();
+            batch.inputs.extend_from_slice(&window[..length]);
+            batch.targets.extend_from_slice(&window[1..]);
+        }
+        batch
+    }
+
+    /// The config's tokenizer.
+    ///
+    /// # Errors
+    /// When it is missing or has more ids than the model.
+    pub fn tokenizer(&self) -> anyhow::Result<Tokenizer> {
+        let tokenizer = Tokenizer::load(&self.config.file(&self.config.tokenizer))?;
+        tokenizer.check_fits(self.decoder().vocab_size)?;
+        Ok(tokenizer)
+    }
+
+    /// A text of at least `prompt_length` tokens, with as few more as whole words allow.
+    ///
+    /// # Errors
+    /// When the tokenizer makes nothing of it.
+    pub fn prompt_text(&self, tokenizer: &Tokenizer) -> anyhow::Result<String> {
+        let mut text = String::new();
+        let mut words = PROMPT.split_inclusive(' ').cycle();
+        // Every word of the text has at least one token in any tokenizer that represents it at all.
+        for _ in 0..=self.workload.prompt_length {
+            text.extend(words.next());
+            if tokenizer.encode(&text)?.len() >= self.workload.prompt_length {
+                return Ok(text);
+            }
+        }
+        bail!("`{}` makes fewer than one token per word", tokenizer.path().display())
+    }
+}
+
+/// A small config for tests of this module's neighbours.
+#[cfg(test)]
+pub(super) fn tests_config() -> TrainConfig {
+    let text = include_str!("../../../configs/train/lm-tiny-plain.toml");
+    let mut config: TrainConfig = toml::from_str(text).expect("the config is checked by its own test");
+    config.root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(prompt_length: usize) -> Subject {
+        let workload = Workload { prompt_length, train_batch: Some(2), sequence_length: Some(8), ..Workload::default() };
+        Subject { config: workload.apply(&tests_config()), workload, checkpoint: None, reference: None }
+    }
+
+    #[test]
+    fn inputs_are_a_function_of_seed_and_number_and_targets_are_shifted() {
+        let subject = subject(8);
+        let batch = subject.batch(3);
+        assert_eq!(batch, subject.batch(3));
+        assert_ne!(batch, subject.batch(4));
+        assert_eq!((batch.rows, batch.inputs.len()), (2, 16));
+        assert_eq!(batch.inputs[1..8], batch.targets[..7]);
+        assert_eq!(subject.input_bytes(), 2 * 16 * 4);
+    }
+
+    #[test]
+    fn prompt_texts_have_at_least_the_tokens_asked_for_and_few_more() {
+        for length in [1, 7, 64] {
+            let subject = subject(length);
+            let tokenizer = subject.tokenizer().unwrap();
+            let count = tokenizer.encode(&subject.prompt_text(&tokenizer).unwrap()).unwrap().len();
+            assert!((length..length + 8).contains(&count), "{length}: {count}");
+        }
+    }
+
+    #[test]
+    fn workloads_beyond_the_models_positions_are_refused_by_flag() {
+        let check = |workload: Workload| workload.check(&tests_config()).unwrap_err().to_string();
+        let message = check(Workload { prompt_length: 1000, output_length: 100, ..Workload::default() });
+        assert!(message.starts_with("--prompt-length plus --output-length: expected at most 1024"), "{message}");
+        assert_eq!(check(Workload { output_length: 0, ..Workload::default() }), "--output-length: expected at least 1, found 0");
+        assert!(check(Workload { batch: 0, ..Workload::default() }).starts_with("--batch"));
+        assert!(Workload::default().check(&tests_config()).is_ok());
+    }
+}

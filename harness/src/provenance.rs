@@ -1,0 +1,137 @@
+//! Where a number came from: the machine, the program, the time. What cannot be read is null, never guessed.
+//!
+//! No host name and no user name is stored.
+
+use records::{Build, Host};
+use std::path::Path;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The machine as seen by this process.
+pub fn host(threads: usize) -> Host {
+    let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let cpuinfo = read("/proc/cpuinfo").unwrap_or_default();
+    let cpu_field = |name: &str| {
+        cpuinfo.lines().find(|line| line.starts_with(name)).and_then(|line| Some(line.split_once(':')?.1.trim().to_owned()))
+    };
+    let has_hypervisor = cpu_field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"));
+    Host {
+        cpu_model: cpu_field("model name"),
+        cpus_online: std::thread::available_parallelism().ok().map(|count| count.get() as u64),
+        threads: Some(threads as u64),
+        ranks: Some(1),
+        virt: has_hypervisor.then(|| read("/sys/class/dmi/id/sys_vendor").unwrap_or_else(|| "hypervisor".to_owned())),
+        mem_total_bytes: mem_total_bytes(),
+        kernel: read("/proc/sys/kernel/osrelease"),
+        os: read("/etc/os-release").and_then(|text| pretty_name(&text)).or_else(|| Some(std::env::consts::OS.to_owned())),
+        governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        smt: read("/sys/devices/system/cpu/smt/control"),
+        thp: read("/sys/kernel/mm/transparent_hugepage/enabled").and_then(|text| bracketed(&text)),
+        ..Host::default()
+    }
+    .with_fingerprint()
+}
+
+/// The program.
+pub fn build() -> Build {
+    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Build {
+        git_commit: git(root, &["rev-parse", "HEAD"]),
+        git_dirty: git(root, &["status", "--porcelain"]).map(|status| !status.is_empty()),
+        binary_sha256: std::env::current_exe().ok().and_then(|path| crate::data::source::sha256(&path).ok()),
+        lockfile_sha256: Some(records::ids::sha256_hex(include_bytes!("../../Cargo.lock"))),
+        rustc: some(env!("HARNESS_RUSTC")),
+        target: some(env!("HARNESS_TARGET")),
+        cargo_profile: some(env!("HARNESS_PROFILE")),
+        target_features: some(env!("HARNESS_TARGET_FEATURES")),
+        cargo_features: some(env!("HARNESS_FEATURES")),
+        harness_version: some(env!("CARGO_PKG_VERSION")),
+    }
+}
+
+/// The command line of this process, with the program's folder left out.
+pub fn command() -> Vec<String> {
+    let mut arguments: Vec<String> = std::env::args().collect();
+    if let Some(program) = arguments.first_mut() {
+        *program =
+            Path::new(&*program).file_name().map_or_else(|| "harness".to_owned(), |name| name.to_string_lossy().into_owned());
+    }
+    arguments
+}
+
+/// Now, UTC, RFC 3339 to the second.
+pub fn utc_now() -> String {
+    utc(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs()))
+}
+
+/// Seconds since 1970 as RFC 3339. Days to date: Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`.
+fn utc(seconds: u64) -> String {
+    let (days, second_of_day) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days + 719_468; // days since 0000-03-01
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153; // 0 is March
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Memory of the machine, bytes.
+pub fn mem_total_bytes() -> Option<u64> {
+    meminfo("MemTotal:")
+}
+
+/// Memory that can be had without swapping, bytes.
+pub fn mem_available_bytes() -> Option<u64> {
+    meminfo("MemAvailable:")
+}
+
+fn meminfo(name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+fn pretty_name(os_release: &str) -> Option<String> {
+    os_release.lines().find_map(|line| Some(line.strip_prefix("PRETTY_NAME=")?.trim_matches('"').to_owned()))
+}
+
+/// The chosen word of a kernel setting such as `always [madvise] never`.
+fn bracketed(text: &str) -> Option<String> {
+    Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
+}
+
+fn git(root: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").arg("-C").arg(root).args(arguments).stderr(std::process::Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_become_rfc_3339() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z"); // leap day of a century divisible by 400
+        assert_eq!(utc(1_709_251_199), "2024-02-29T23:59:59Z");
+        assert_eq!(utc(1_735_689_600), "2025-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn kernel_settings_are_read() {
+        assert_eq!(bracketed("always [madvise] never").as_deref(), Some("madvise"));
+        assert_eq!(pretty_name("NAME=x\nPRETTY_NAME=\"Debian 12\"\n").as_deref(), Some("Debian 12"));
+    }
+
+    #[test]
+    fn host_fingerprint_depends_on_threads() {
+        assert_eq!(host(1).host_fingerprint, host(1).host_fingerprint);
+        assert_ne!(host(1).host_fingerprint, host(2).host_fingerprint);
+    }
+}

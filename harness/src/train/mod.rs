@@ -1,0 +1,331 @@
+//! Training one run: read it top to bottom, it is the whole story.
+//!
+//! ```text
+//! config -> run directory (lock) -> tokens -> model -> resume -> { step, log, validate, checkpoint }* -> records -> manifest
+//! ```
+//! - [`step`]: one optimizer step. - [`optimizer`]: AdamW in groups. - [`schedule`]: the learning rate.
+//! - [`checkpoint`]: complete or absent. - [`log`]: `train.jsonl` and the progress bar. - [`rows`]: what is recorded at the end.
+//!
+//! Every step is a function of (config, seed, step, parameters, moments): data order and initial values come from keyed streams, so
+//! a run that was killed and resumed gives the same curve bit for bit as one that never stopped.
+
+pub mod checkpoint;
+pub mod log;
+pub mod optimizer;
+pub mod rows;
+pub mod schedule;
+pub mod step;
+
+use crate::config::TrainConfig;
+use crate::data::{Tokenizer, Tokens, Windows, load_tokens, windows::validation_batches};
+use crate::error::Hint as _;
+use crate::provenance;
+use crate::run::{CONFIG_FILE, RunDirectory};
+use anyhow::{Context as _, anyhow, bail};
+use candle_core::{DType, Device};
+use log::{Line, Log, Progress};
+use models::{Decoder, ModelConfig, ParamStore};
+use optimizer::Optimizer;
+use records::{Inputs, Manifest, RecordWriter, RunStatus};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// How to train, beside what the config says.
+#[derive(Debug, Clone)]
+pub struct TrainOptions {
+    /// Where runs and caches live.
+    pub runs_dir: PathBuf,
+    /// Threads of the pool, for the record.
+    pub threads: usize,
+    /// Forget an earlier run of the same config and seed.
+    pub fresh: bool,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// Its directory.
+    pub run: RunDirectory,
+    /// Steps done before this process began.
+    pub resumed_from: u64,
+    /// Steps done in all.
+    pub steps: u64,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Seconds in training steps, over all sessions.
+    pub train_s: f64,
+    /// Validation loss after the last step, nats per token.
+    pub val_loss: f64,
+    /// The same in bits per byte of text.
+    pub bits_per_byte: f64,
+    /// Trainable parameters.
+    pub params_total: usize,
+}
+
+/// Trains a run to its end, or says at once how it ended if it already did.
+///
+/// # Errors
+/// Unusable data or tokenizer; a run directory in use, or of other inputs; a loss that is not finite; a disk that is full. The run
+/// can be repeated after each of them and goes on from its last checkpoint.
+pub fn train(config: &TrainConfig, options: &TrainOptions) -> anyhow::Result<Summary> {
+    let run = RunDirectory::of(&options.runs_dir, config);
+    let start = || -> anyhow::Result<_> {
+        let lock = run.lock()?;
+        if options.fresh {
+            forget(&run)?;
+        }
+        checkpoint::remove_leftovers(&run.checkpoints())?;
+        let corpus = Corpus::load(config, &options.runs_dir)?;
+        let manifest = start_manifest(config, &run, &corpus, options.threads)?;
+        Ok((lock, corpus, manifest))
+    };
+    let (_lock, corpus, mut manifest) = start().with_context(|| format!("cannot start run `{}`", config.run_id()))?;
+    match run_steps(config, &run, &corpus, &manifest, options) {
+        Ok(summary) => {
+            if manifest.status != RunStatus::Finished {
+                manifest.status = RunStatus::Finished;
+                manifest.finished_utc = Some(provenance::utc_now());
+                manifest.save(&run.manifest_path())?;
+            }
+            Ok(summary)
+        }
+        Err(error) => {
+            manifest.status = RunStatus::Failed;
+            manifest.reason = Some(format!("{error:#}"));
+            manifest.finished_utc = Some(provenance::utc_now());
+            let diverged = error.downcast_ref::<NotFinite>().is_some();
+            // Only what would happen again is a result; a full disk is not.
+            let row = diverged.then(|| rows::failure(config, &manifest, options.threads));
+            let noted = row.map_or(Ok(()), |row| RecordWriter::open(&run.records())?.append(&[row]).map(drop));
+            // The first error is the one to report: a full disk, say, also stops these two.
+            if let Err(second) = noted.and_then(|()| manifest.save(&run.manifest_path())) {
+                tracing::warn!("the failure could not be recorded: {second}");
+            }
+            let error = error.context(format!("run `{}` stopped", config.run_id()));
+            Err(if diverged { error.hint(DIVERGED_HINT) } else { error })
+        }
+    }
+}
+
+fn run_steps(
+    config: &TrainConfig,
+    run: &RunDirectory,
+    corpus: &Corpus,
+    manifest: &Manifest,
+    options: &TrainOptions,
+) -> anyhow::Result<Summary> {
+    kernels::cpu::keep_freed_memory();
+    let ModelConfig::Decoder(shape) = &config.model;
+    let store = ParamStore::new(DType::F32, &Device::Cpu);
+    let model = Decoder::new(shape, store.var_builder())?;
+    let mut optimizer = Optimizer::new(&config.optimizer, &store);
+    let (mut tokens, mut train_s) = (0, 0.0);
+    match run.newest_checkpoint()? {
+        Some(checkpoint) => {
+            checkpoint.restore(&store, &mut optimizer)?;
+            (tokens, train_s) = (checkpoint.state.tokens, checkpoint.state.train_s);
+        }
+        None => model.init_weights(config.seed)?,
+    }
+    let frozen = Decoder::new(shape, store.freeze())?; // shares storage with `model`, records no graph
+    let mut windows = Windows::new(&corpus.train.ids, config.data.sequence_length, config.seed, &config.data.train)?;
+    let valid = validation_batches(&corpus.valid.ids, config.data.sequence_length, config.batch, config.data.valid_windows);
+    let validate = |step: u64, tokens: u64| -> anyhow::Result<Line> {
+        let val_loss = step::validation_loss(&frozen, &valid)?;
+        Ok(Line::Validation { step, tokens, val_loss, bits_per_byte: corpus.valid.bits_per_byte(val_loss) })
+    };
+
+    let resumed_from = optimizer.steps();
+    let mut log = Log::resume(run.folder(), resumed_from)?;
+    let progress = Progress::new(&config.name, resumed_from, config.max_steps);
+    let items_per_step = (config.batch * config.grad_accum) as u64;
+    for step in resumed_from..config.max_steps {
+        let batches: Vec<_> = (0..config.grad_accum as u64)
+            .map(|micro| windows.batch(step * items_per_step + micro * config.batch as u64, config.batch))
+            .collect();
+        let rate = schedule::rate_fraction(&config.optimizer, step, config.max_steps);
+        let started = Instant::now();
+        let report = step::train_step(&model, &mut optimizer, &batches, rate)?;
+        let seconds = started.elapsed().as_secs_f64();
+        if !(report.loss.is_finite() && report.grad_norm.is_finite()) {
+            progress.finish();
+            return Err(not_finite(run, step + 1, report)?.into());
+        }
+        let done = step + 1;
+        tokens += config.tokens_per_step();
+        train_s += seconds;
+        let tokens_per_s = config.tokens_per_step() as f64 / seconds;
+        let learning_rate = config.optimizer.learning_rate * rate;
+        log.write(&Line::Step {
+            step: done,
+            tokens,
+            loss: report.loss,
+            learning_rate,
+            grad_norm: report.grad_norm,
+            tokens_per_s,
+        })?;
+        progress.show(done, report.loss, tokens_per_s);
+        let is_last = done == config.max_steps;
+        if is_last || is_due(config.eval_every, done) {
+            let line = validate(done, tokens)?;
+            log.write(&line)?;
+            if let Line::Validation { val_loss, bits_per_byte, .. } = line {
+                progress.note(&format!("{}: step {done}: val_loss {val_loss:.4}, {bits_per_byte:.4} bits per byte", config.name));
+            }
+        }
+        if is_last || is_due(config.checkpoint_every, done) {
+            checkpoint::save(&run.checkpoints(), &store, &optimizer, tokens, train_s, config.keep_checkpoints)?;
+        }
+    }
+    progress.finish();
+
+    let lines = log::read(&run.folder().join(log::TRAIN_LOG))?;
+    let last = lines.iter().rev().find(|line| matches!(line, Line::Validation { .. }) && line.step() == config.max_steps);
+    let (val_loss, bits_per_byte) = match last.cloned().map_or_else(|| validate(config.max_steps, tokens), Ok)? {
+        Line::Validation { val_loss, bits_per_byte, .. } => (val_loss, bits_per_byte),
+        Line::Step { .. } => unreachable!("only validations are looked for"),
+    };
+    let params_total = store.num_params();
+    let summary = Summary {
+        run: run.clone(),
+        resumed_from,
+        steps: optimizer.steps(),
+        tokens,
+        train_s,
+        val_loss,
+        bits_per_byte,
+        params_total,
+    };
+    if manifest.status != RunStatus::Finished {
+        let rows = rows::finished(config, manifest, options.threads, &summary, &lines);
+        RecordWriter::open(&run.records())?.append(&rows)?;
+    }
+    Ok(summary)
+}
+
+fn is_due(every: u64, step: u64) -> bool {
+    every > 0 && step.is_multiple_of(every)
+}
+
+/// Advice for a run that diverged.
+const DIVERGED_HINT: &str = "lower optimizer.learning_rate, lengthen optimizer.warmup_steps, or set optimizer.max_grad_norm";
+
+/// A loss or gradient that no step can be made from.
+#[derive(Debug, thiserror::Error)]
+#[error("the {what} is not finite at step {step}: found {value}; last good checkpoint: {last}")]
+struct NotFinite {
+    what: &'static str,
+    step: u64,
+    value: f64,
+    last: String,
+}
+
+fn not_finite(run: &RunDirectory, step: u64, report: step::StepReport) -> anyhow::Result<NotFinite> {
+    let (what, value) = if report.loss.is_finite() { ("gradient norm", report.grad_norm) } else { ("loss", report.loss) };
+    let last = run.newest_checkpoint()?.map_or_else(|| "none".to_owned(), |last| checkpoint::folder_name(last.state.step));
+    Ok(NotFinite { what, step, value, last })
+}
+
+/// Tokenizer and token streams of a run.
+#[derive(Debug)]
+pub struct Corpus {
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Training tokens.
+    pub train: Tokens,
+    /// Validation tokens.
+    pub valid: Tokens,
+}
+
+impl Corpus {
+    /// Loads and checks everything a config names, before anything is trained.
+    ///
+    /// # Errors
+    /// Missing or empty files, a tokenizer that does not fit the model, a corpus shorter than a window.
+    pub fn load(config: &TrainConfig, runs_dir: &Path) -> anyhow::Result<Self> {
+        let tokenizer = Tokenizer::load(&config.file(&config.tokenizer))?;
+        let ModelConfig::Decoder(model) = &config.model;
+        tokenizer.check_fits(model.vocab_size)?;
+        let cache = runs_dir.join("_cache/tokens");
+        let train = load_tokens(&config.file(&config.data.train), &config.data, &tokenizer, &cache)?;
+        let valid = load_tokens(&config.file(&config.data.valid), &config.data, &tokenizer, &cache)?;
+        Windows::new(&train.ids, config.data.sequence_length, config.seed, &config.data.train)?;
+        if valid.ids.len() < 2 {
+            bail!(
+                "the corpus `{}` is too short: expected at least 2 tokens, found {}",
+                config.data.valid.display(),
+                valid.ids.len()
+            );
+        }
+        Ok(Self { tokenizer, train, valid })
+    }
+
+    fn inputs(&self, config: &TrainConfig) -> Inputs {
+        let files = format!("{}\n{}\n", self.train.file_sha256, self.valid.file_sha256);
+        Inputs {
+            config_sha256: Some(config.sha256()),
+            dataset: config.data.train.file_name().map(|name| name.to_string_lossy().into_owned()),
+            dataset_sha256: Some(records::ids::sha256_hex(files.as_bytes())),
+            tokenizer_sha256: Some(self.tokenizer.sha256().to_owned()),
+            checkpoint_sha256: None,
+        }
+    }
+}
+
+/// Writes config, tokenizer and manifest of a new run; checks that an old one had the same inputs.
+fn start_manifest(config: &TrainConfig, run: &RunDirectory, corpus: &Corpus, threads: usize) -> anyhow::Result<Manifest> {
+    let inputs = corpus.inputs(config);
+    if let Some(mut earlier) = run.manifest()? {
+        for (name, old, new) in [
+            ("data files", &earlier.inputs.dataset_sha256, &inputs.dataset_sha256),
+            ("tokenizer", &earlier.inputs.tokenizer_sha256, &inputs.tokenizer_sha256),
+        ] {
+            if old != new {
+                let show = |hash: &Option<String>| hash.clone().unwrap_or_else(|| "nothing".to_owned());
+                return Err(anyhow!(
+                    "the {name} changed since `{}` was started: expected sha256 {}, found {}",
+                    run.folder().display(),
+                    show(old),
+                    show(new)
+                ))
+                .hint("repeat with --fresh to forget the earlier run");
+            }
+        }
+        if earlier.status == RunStatus::Finished {
+            return Ok(earlier);
+        }
+        earlier.status = RunStatus::Running;
+        earlier.reason = None;
+        earlier.finished_utc = None;
+        earlier.save(&run.manifest_path())?;
+        return Ok(earlier);
+    }
+    let header = format!("# Resolved config of run {}; written by `harness train`, every default in full.\n", config.run_id());
+    records::write_atomic(&run.folder().join(CONFIG_FILE), (header + &config.to_toml()).as_bytes())?;
+    records::write_atomic(&run.tokenizer(), &std::fs::read(corpus.tokenizer.path())?)?;
+    let manifest = Manifest {
+        run_id: config.run_id().into(),
+        command: provenance::command(),
+        started_utc: provenance::utc_now(),
+        host: provenance::host(threads),
+        build: provenance::build(),
+        inputs,
+        ..Manifest::default()
+    };
+    manifest.save(&run.manifest_path())?;
+    Ok(manifest)
+}
+
+/// Removes what an earlier run of the same config and seed left. The lock file stays: it is held.
+fn forget(run: &RunDirectory) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(run.folder())? {
+        let entry = entry?;
+        if entry.file_name() == "lock" {
+            continue;
+        }
+        let path = entry.path();
+        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed.with_context(|| format!("cannot remove `{}`", path.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! What a training run records: one row per number, the validation curve as `step` rows, a failure as a row with its reason.
+
+use super::Summary;
+use super::log::Line;
+use crate::config::TrainConfig;
+use laurel::{AugmentConfig, ResidualConfig};
+use models::{InputShape, Model as _, ModelConfig};
+use records::metric::{
+    BITS_PER_BYTE, FLOPS_TRAIN_STEP, PARAMS_EMBEDDING, PARAMS_LAUREL, PARAMS_NON_EMBEDDING, PARAMS_TOTAL, TRAIN_LOSS, VAL_LOSS,
+};
+use records::{Better, CellId, InnerStat, Manifest, Metric, Numerics, RecordKind, Row, Status};
+use serde::Serialize;
+
+/// A row with the columns that a config decides: subject, variant, shape, seed. Metric, value and task are the caller's.
+pub fn base_row(config: &TrainConfig, threads: usize) -> Row {
+    let ModelConfig::Decoder(model) = &config.model;
+    let residual = &model.residual;
+    Row {
+        subject: Some(config.name.clone()),
+        variant: Some(config.variant()),
+        tier: Some(config.tier),
+        model_family: Some(config.model.family().to_owned()),
+        num_hidden_layers: Some(model.num_layers() as u64),
+        hidden_size: Some(model.hidden_size as u64),
+        num_attention_heads: Some(model.num_attention_heads as u64),
+        vocab_size: Some(model.vocab_size as u64),
+        residual_placement: Some(word(&residual.placement)),
+        residual_mix: Some(word(&residual.mix.kind)),
+        residual_augment: Some(residual.augment.iter().map(AugmentConfig::kind).collect::<Vec<_>>().join("+"))
+            .filter(|terms| !terms.is_empty()),
+        residual_rank: rank(residual).map(|rank| rank as u64),
+        residual_lookback: lookback(residual).map(|lookback| lookback as u64),
+        residual_post_norm: residual.augment.iter().find_map(|term| match term {
+            AugmentConfig::LowRank { post_norm, .. } | AugmentConfig::Previous { post_norm, .. } => Some(word(post_norm)),
+            AugmentConfig::Gemma3n { .. } => None,
+        }),
+        dtype: Some("f32".to_owned()),
+        numerics: Some(Numerics::F32),
+        batch: Some(config.batch as u64),
+        sequence_length: Some(config.data.sequence_length as u64),
+        grad_accum: Some(config.grad_accum as u64),
+        optimizer: Some("adamw".to_owned()),
+        seed: i64::try_from(config.seed).ok(),
+        threads: Some(threads as u64),
+        ..Row::default()
+    }
+}
+
+/// Rows of a run that reached its last step.
+pub fn finished(config: &TrainConfig, manifest: &Manifest, threads: usize, summary: &Summary, log: &[Line]) -> Vec<Row> {
+    let base = Row { run_id: manifest.run_id.clone(), ..base_row(config, threads) };
+    let exact = |metric: &Metric, value: f64| with(&base, metric, value, InnerStat::Exact);
+    let count = config.model.num_params();
+    let flops =
+        config.model.cost(&InputShape::train(config.batch * config.grad_accum, config.data.sequence_length)).flops_train();
+    let tokens = Metric::new("train_tok", "tok", Better::None).expect("name and unit agree");
+    let train_s = Metric::new("train_s", "s", Better::Lower).expect("name and unit agree");
+    let mut rows = vec![
+        exact(&PARAMS_TOTAL, summary.params_total as f64),
+        exact(&PARAMS_EMBEDDING, count.embedding as f64),
+        exact(&PARAMS_NON_EMBEDDING, count.non_embedding() as f64),
+        exact(&PARAMS_LAUREL, count.laurel as f64),
+        Row { flops_convention: Some("2x-mac".to_owned()), ..exact(&FLOPS_TRAIN_STEP, flops as f64) },
+        exact(&tokens, summary.tokens as f64),
+        with(&base, &train_s, summary.train_s, InnerStat::Total),
+    ];
+    let valid = |metric: &Metric, value: f64, step: u64, kind: RecordKind| Row {
+        kind,
+        split: Some("valid".to_owned()),
+        eval_step: Some(step),
+        ..with(&base, metric, value, InnerStat::Mean)
+    };
+    for line in log {
+        if let Line::Validation { step, val_loss, bits_per_byte, .. } = line {
+            rows.push(valid(&VAL_LOSS, *val_loss, *step, RecordKind::Step));
+            rows.push(valid(&BITS_PER_BYTE, *bits_per_byte, *step, RecordKind::Step));
+        }
+    }
+    rows.push(valid(&VAL_LOSS, summary.val_loss, summary.steps, RecordKind::Sample));
+    rows.push(valid(&BITS_PER_BYTE, summary.bits_per_byte, summary.steps, RecordKind::Sample));
+    let losses: Vec<f64> =
+        log.iter().filter_map(|line| if let Line::Step { loss, .. } = line { Some(*loss) } else { None }).collect();
+    // The last tenth: one step's loss is mostly the luck of its batch.
+    let tail = &losses[losses.len() - losses.len().div_ceil(10)..];
+    if !tail.is_empty() {
+        let mean = tail.iter().sum::<f64>() / tail.len() as f64;
+        let row = with(&base, &TRAIN_LOSS, mean, InnerStat::Mean);
+        rows.push(Row { split: Some("train".to_owned()), inner_n: Some(tail.len() as u64), ..row });
+    }
+    rows.into_iter().map(seal).collect()
+}
+
+/// The row of a run that stopped.
+pub fn failure(config: &TrainConfig, manifest: &Manifest, threads: usize) -> Row {
+    let base = base_row(config, threads);
+    seal(Row {
+        run_id: manifest.run_id.clone(),
+        metric: VAL_LOSS.name.to_string(),
+        unit: VAL_LOSS.unit.to_string(),
+        better: VAL_LOSS.better,
+        split: Some("valid".to_owned()),
+        status: Status::Failed,
+        reason: manifest.reason.clone(),
+        ..base
+    })
+}
+
+fn with(base: &Row, metric: &Metric, value: f64, stat: InnerStat) -> Row {
+    Row {
+        metric: metric.name.to_string(),
+        unit: metric.unit.to_string(),
+        better: metric.better,
+        value: Some(value),
+        inner_stat: Some(stat),
+        ..base.clone()
+    }
+}
+
+fn seal(row: Row) -> Row {
+    let cell_id = CellId::of(&row);
+    Row { cell_id: Some(cell_id.into()), ..row }.seal()
+}
+
+/// A unit variant as its config word.
+fn word<T: Serialize>(value: &T) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn rank(residual: &ResidualConfig) -> Option<usize> {
+    residual.augment.iter().find_map(|term| match *term {
+        AugmentConfig::LowRank { rank, .. } | AugmentConfig::Gemma3n { rank } => Some(rank),
+        AugmentConfig::Previous { rank, .. } => rank,
+    })
+}
+
+fn lookback(residual: &ResidualConfig) -> Option<usize> {
+    residual
+        .augment
+        .iter()
+        .find_map(|term| if let AugmentConfig::Previous { lookback, .. } = *term { Some(lookback) } else { None })
+}

@@ -1,0 +1,12 @@
+//! Integration tests of the program, one binary: each module is a part of it seen from outside.
+
+mod command_line;
+mod configs;
+mod demo_world;
+mod eval_parity;
+mod layering;
+mod learning;
+mod measure;
+mod sandbox;
+mod support;
+mod trouble;

@@ -25,7 +25,7 @@ use crate::measure::subject::Workload;
 use crate::provenance;
 
 /// Baseline file that `accept` writes.
-const BASELINE_FILE: &str = "exact.jsonl";
+const BASELINE_FILE: &str = "records-exact.jsonl";
 
 /// Arguments of `gate`.
 #[derive(Debug, clap::Args)]

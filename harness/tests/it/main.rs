@@ -4,6 +4,8 @@ mod command_line;
 mod configs;
 mod demo_world;
 mod eval_parity;
+mod evaluation;
+mod gate;
 mod layering;
 mod learning;
 mod measure;

@@ -1,0 +1,146 @@
+//! `eval`, `selfcheck` and `compare` as people and scripts meet them: the results contract, repetition, helpful failures.
+
+use crate::support::{Project, stderr, stdout};
+use serde_json::Value;
+use std::path::Path;
+
+/// A project with one finished run of five steps; long enough positions for the bundled documents.
+fn trained() -> (Project, String) {
+    let project = Project::new();
+    let sets = ["max_steps=5", "eval_every=0", "checkpoint_every=0", "model.max_position_embeddings=256"];
+    project.train(&sets).assert().success();
+    let run = project.only_run("runs").display().to_string();
+    (project, run)
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn results_follow_the_contract_and_repeat_exactly() {
+    let (project, run) = trained();
+    let eval = |out: &str| {
+        let arguments = ["eval", "--task", "boolq,hellaswag,mmlu", "--limit", "4", "--model", &run, "--out", out];
+        project.harness(&arguments).assert().success();
+        read(&project.path(out).join("results.json"))
+    };
+    let results = eval("first");
+    assert_eq!(results["schema"], 1);
+    assert_eq!(results["provenance"]["tier"], "demo");
+    let tasks = results["models"]["t"]["tasks"].as_object().unwrap();
+    assert!(tasks.contains_key("mmlu") && tasks.keys().filter(|name| name.starts_with("mmlu_")).count() >= 4, "{tasks:?}");
+    for name in ["boolq", "hellaswag"] {
+        let task = &tasks[name];
+        assert_eq!((&task["n"], &task["limit"], &task["failed"]), (&4.into(), &4.into(), &0.into()), "{name}");
+        assert!(task["version"].is_string() && task["num_fewshot"].is_u64() && task["truncated"].is_u64());
+        let samples = std::fs::read_to_string(project.path("first").join(format!("samples/t/{name}.jsonl"))).unwrap();
+        let samples: Vec<Value> = samples.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(samples.len(), 4);
+        for sample in &samples {
+            let request = &sample["requests"][0];
+            assert!(request["context"].is_string() && request["continuation"].as_str().unwrap().starts_with(' '));
+            assert!(request["loglikelihood"].as_f64().unwrap() < 0.0 && request["is_greedy"].is_boolean());
+        }
+        // The task's score is the mean of its documents'.
+        let mean = samples.iter().map(|sample| sample["metrics"]["acc"].as_f64().unwrap()).sum::<f64>() / 4.0;
+        assert_eq!(task["metrics"]["acc"]["value"].as_f64().unwrap(), mean);
+        assert_eq!(task["metrics"]["acc"]["higher_is_better"], true);
+    }
+    for file in ["report/index.html", "report/tables/quality.md", "records.jsonl", "manifest.json"] {
+        assert!(project.path("first").join(file).is_file(), "{file}");
+    }
+
+    // The second time every answer comes from the cache, which does not grow.
+    let caches =
+        || std::fs::read_dir(project.path("runs/_cache/responses")).unwrap().map(|f| f.unwrap().metadata().unwrap().len());
+    let size: u64 = caches().sum();
+    assert_eq!(eval("second")["models"], results["models"]);
+    assert_eq!(caches().sum::<u64>(), size);
+}
+
+#[test]
+fn scores_do_not_depend_on_how_they_are_asked_for() {
+    let (project, run) = trained();
+    let out = stdout(project.harness(&["selfcheck", "--model", &run, "--limit", "3"]));
+    assert!(out.contains("scores do not depend on how they are asked for"), "{out}");
+}
+
+#[test]
+fn two_models_are_compared_by_documents() {
+    let (project, run) = trained();
+    let other = project.path("u");
+    copy(Path::new(&run), &other);
+    let config = std::fs::read_to_string(other.join("config.toml")).unwrap().replace("name = \"t\"", "name = \"u\"");
+    std::fs::write(other.join("config.toml"), config).unwrap();
+    let other = other.display().to_string();
+    project
+        .harness(&["eval", "--task", "boolq", "--limit", "6", "--model", &run, "--model", &other, "--out", "both"])
+        .assert()
+        .success();
+    let out = stdout(project.harness(&["compare", "t", "u", "--from", "both", "--format", "json"]));
+    let rows: Value = serde_json::from_str(&out).unwrap();
+    let acc = rows.as_array().unwrap().iter().find(|row| row["metric"] == "acc").unwrap();
+    assert_eq!((&acc["n"], &acc["difference"], &acc["basis"]), (&6.into(), &0.0.into(), &"documents".into()), "{acc}");
+    let error = stderr(project.harness(&["compare", "t", "v", "--from", "both"]), 2);
+    assert!(error.contains("unknown model in these records: `v` (there are: t, u)"), "{error}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            std::fs::copy(entry.path(), target).map(|_| ()).unwrap()
+        }
+    }
+}
+
+#[test]
+fn wrong_names_and_paths_are_answered_with_what_was_expected() {
+    let (project, run) = trained();
+    let error = stderr(project.harness(&["eval", "--task", "helaswag", "--model", &run]), 2);
+    assert!(error.contains("unknown task: `helaswag` (did you mean `hellaswag`?)"), "{error}");
+    let error = stderr(project.harness(&["eval", "--task", "boolq", "--model", "no/such/folder/here"]), 2);
+    assert!(error.contains("--model `no/such/folder/here`") && error.contains("hint:"), "{error}");
+    let error = stderr(project.harness(&["eval", "--task", "boolq", "--model", &run, "--data", "nowhere"]), 2);
+    assert!(error.contains("--data `nowhere`"), "{error}");
+    let error = stderr(project.harness(&["eval", "--suite", "nothing"]), 2);
+    assert!(error.contains("unknown suite: `nothing`"), "{error}");
+    let error = stderr(project.harness(&["eval", "--task", "boolq", "--model", &run, "--max-memory", "1000"]), 2);
+    assert!(error.contains("--max-memory: expected at least"), "{error}");
+}
+
+#[test]
+fn a_truncated_checkpoint_is_one_clear_error() {
+    let (project, run) = trained();
+    let checkpoints = Path::new(&run).join("checkpoints");
+    let newest = std::fs::read_dir(&checkpoints).unwrap().next().unwrap().unwrap().path();
+    let model = newest.join("model.safetensors");
+    let bytes = std::fs::read(&model).unwrap();
+    std::fs::write(&model, &bytes[..bytes.len() / 2]).unwrap();
+    let error = stderr(project.harness(&["eval", "--task", "boolq", "--model", &run, "--out", "out"]), 2);
+    assert!(error.contains("damaged checkpoint") && error.contains("expected a checkpoint, found none"), "{error}");
+    assert!(!project.path("out").exists(), "nothing half-written");
+}
+
+#[test]
+fn a_document_without_a_field_is_named_with_its_file_and_line() {
+    let (project, run) = trained();
+    let folder = project.path("data/boolq");
+    std::fs::create_dir_all(&folder).unwrap();
+    let good = r#"{"question": "is it red", "title": "x", "answer": true, "passage": "It is red."}"#;
+    std::fs::write(folder.join("dev.jsonl"), format!("{good}\n{}\n", good.replace("passage", "pasage"))).unwrap();
+    let arguments = ["eval", "--task", "boolq", "--model", &run, "--data", "data", "--out", "out"];
+    let error = stderr(project.harness(&arguments), 2);
+    assert!(error.contains("dev.jsonl: record 2: field `passage`"), "{error}");
+    // A task whose files are not there is a missing one, and says so; it is not a score of 0.
+    let arguments = ["eval", "--task", "openbookqa", "--model", &run, "--data", "data", "--out", "out"];
+    let error = stderr(project.harness(&arguments), 0);
+    assert!(error.contains("not run: openbookqa: missing"), "{error}");
+    let task = &read(&project.path("out/results.json"))["models"]["t"]["tasks"]["openbookqa"];
+    assert_eq!((&task["status"], task.get("metrics")), (&"missing".into(), None));
+}

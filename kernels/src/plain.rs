@@ -175,12 +175,16 @@ pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, bias: Option<&Tensor>, targe
     cross_entropy(&linear(h, w, bias)?, targets)
 }
 
-/// `x + (x·down)·up`, see [`crate::low_rank_add`].
-pub fn low_rank_add(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
+/// `(x·down)·up`, see [`crate::low_rank`].
+pub fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
     let (features, _) = check::low_rank(x, down, up)?;
     let rows = x.elem_count() / features;
-    let branch = x.reshape((rows, features))?.matmul(down)?.matmul(up)?;
-    x + branch.reshape(x.shape())?
+    x.reshape((rows, features))?.matmul(down)?.matmul(up)?.reshape(x.shape())
+}
+
+/// `x + (x·down)·up`, see [`crate::low_rank_add`].
+pub fn low_rank_add(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
+    x + low_rank(x, down, up)?
 }
 
 /// `ab[0]·fx + ab[1]·residual`, see [`crate::merge`].

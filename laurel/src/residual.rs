@@ -44,6 +44,9 @@ impl FeatureAxis {
     /// `(x · down) · up` over the features; the D×D product is never formed.
     pub(crate) fn low_rank(self, x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
         match self {
+            #[cfg(feature = "kernels")]
+            Self::Last => kernels::low_rank(x, down, up),
+            #[cfg(not(feature = "kernels"))]
             Self::Last => {
                 let features = x.dim(D::Minus1)?;
                 let rows = x.reshape(((), features))?; // [N, D]

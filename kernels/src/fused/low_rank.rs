@@ -1,9 +1,10 @@
-//! LAuReL's low-rank residual in one operation.
+//! LAuReL's low-rank map in one operation, with the residual it is added to or without.
 //!
 //! ```text
-//! y = x + (x·down)·up          down: [D, r]    up: [r, D]
+//! low_rank_add   y = x + (x·down)·up          down: [D, r]    up: [r, D]
+//! low_rank       y =     (x·down)·up
 //! backward, z = x·down kept [rows, r] and e = g·upᵀ:
-//!   dx = g + e·downᵀ     d_down = xᵀ·e     d_up = zᵀ·g
+//!   dx = (g +) e·downᵀ     d_down = xᵀ·e     d_up = zᵀ·g
 //! ```
 //! Source: LAuReL (arXiv:2411.07501) §2.2. The operation is bound by memory: x is read once per direction and the branch is
 //! added while a block of rows is in the cache.
@@ -35,17 +36,53 @@ pub fn low_rank_add(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
         return plain::low_rank_add(x, down, up);
     }
     check::low_rank(x, down, up)?;
-    x.contiguous()?.apply_op3(&down.contiguous()?, &up.contiguous()?, LowRankAdd { inner: OnceLock::new() })
+    x.contiguous()?.apply_op3(&down.contiguous()?, &up.contiguous()?, LowRank { adds_x: true, inner: OnceLock::new() })
 }
 
-struct LowRankAdd {
+/// `(x·down)·up`, the map alone: shapes, cost and errors as [`low_rank_add`].
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
+    if !is_fast(&[x, down, up]) {
+        return plain::low_rank(x, down, up);
+    }
+    check::low_rank(x, down, up)?;
+    x.contiguous()?.apply_op3(&down.contiguous()?, &up.contiguous()?, LowRank { adds_x: false, inner: OnceLock::new() })
+}
+
+struct LowRank {
+    /// Whether x is added to the product.
+    adds_x: bool,
     /// `x·down`, `[rows, r]`, from the forward pass.
     inner: OnceLock<Vec<f32>>,
 }
 
-impl CustomOp3 for LowRankAdd {
+impl LowRank {
+    /// `y = (x +) z·up` over rows of width `d`.
+    fn expand(&self, x: &[f32], z: &[f32], up: Operand<'_>, thin_up: Option<&[f32]>, y: &mut [f32], d: usize, r: usize) {
+        match thin_up {
+            Some(up) if self.adds_x => add_thin(x, z, up, r, y),
+            Some(up) => {
+                let zeros = vec![0.0; x.len()];
+                add_thin(&zeros, z, up, r, y);
+            }
+            None => {
+                let product = Product::new(x.len() / d, d, r).one_thread();
+                if self.adds_x {
+                    y.copy_from_slice(x);
+                    product.adding().into(Operand::rows(z, r), up, y, d);
+                } else {
+                    product.into(Operand::rows(z, r), up, y, d);
+                }
+            }
+        }
+    }
+}
+
+impl CustomOp3 for LowRank {
     fn name(&self) -> &'static str {
-        "low-rank-add"
+        "low-rank"
     }
 
     fn cpu_fwd(
@@ -70,12 +107,10 @@ impl CustomOp3 for LowRankAdd {
             let x = &x[start * d..end * d];
             if let Some(down) = &thin {
                 skinny::product_one_thread(x, down, z, d);
-                add_thin(x, z, up, r, y);
             } else {
                 Product::new(end - start, r, d).one_thread().into(Operand::rows(x, d), Operand::rows(down, r), z, r);
-                y.copy_from_slice(x);
-                Product::new(end - start, d, r).one_thread().adding().into(Operand::rows(z, r), Operand::rows(up, d), y, d);
             }
+            self.expand(x, z, Operand::rows(up, d), thin.is_some().then_some(up), y, d, r);
         });
         let _ = self.inner.set(z);
         Ok((CpuStorage::F32(y), l1.shape().clone()))
@@ -104,15 +139,12 @@ impl CustomOp3 for LowRankAdd {
             let dx = unsafe { target.range(start * d, end * d) };
             let (x, g, z) = (&xs[start * d..end * d], &g[start * d..end * d], &z[start * r..end * r]);
             let mut e = output(count * r);
-            if let Some(down) = &thin {
+            if thin.is_some() {
                 skinny::product_one_thread(g, &b, &mut e, d);
-                add_thin(g, &e, down, r, dx);
             } else {
                 Product::new(count, r, d).one_thread().into(Operand::rows(g, d), Operand::rows(&b, d).t(), &mut e, r);
-                dx.copy_from_slice(g);
-                let (e, down) = (Operand::rows(&e, r), Operand::rows(&a, r).t());
-                Product::new(count, d, r).one_thread().adding().into(e, down, dx, d);
             }
+            self.expand(g, &e, Operand::rows(&a, r).t(), thin.as_deref(), dx, d, r);
             let e = Operand::rows(&e, r);
             // d_down transposed, [r, D], so that both sums have long rows
             let mut sums = output(2 * r * d);

@@ -19,7 +19,7 @@ pub(crate) use attention::softmax_rows;
 pub use cross_entropy::{cross_entropy, linear_cross_entropy, token_nll};
 pub use embedding::embedding;
 pub use linear::linear;
-pub use low_rank::low_rank_add;
+pub use low_rank::{low_rank, low_rank_add};
 pub use merge::{add, merge};
 pub use norm::{layer_norm, rms_norm};
 pub use optimizer::{AdamWParams, adamw_step, grad_sq_norm};

@@ -259,6 +259,13 @@ fn residuals(list: &mut List) {
             |a| kernels::low_rank_add(&a[0], &a[1], &a[2]),
             |a| plain::low_rank_add(&a[0], &a[1], &a[2]),
         );
+        list.add(
+            format!("low_rank {dims:?} rank {rank}"),
+            &[dims, &[d, rank], &[rank, d]],
+            3e-6,
+            |a| kernels::low_rank(&a[0], &a[1], &a[2]),
+            |a| plain::low_rank(&a[0], &a[1], &a[2]),
+        );
         list.add(format!("add {dims:?}"), &[dims, dims], 2e-7, |a| kernels::add(&a[0], &a[1]), |a| plain::add(&a[0], &a[1]));
         for weights in [&[2][..], &[2, d]] {
             list.add(

@@ -33,8 +33,14 @@ else
   cargo test --workspace --quiet
 fi
 
-step "portable code paths"
-LAUREL_CPU_FEATURES=portable cargo test -p kernels -p laurel --quiet
+step "laurel on plain candle operations"
+cargo test -p laurel --no-default-features --quiet
+
+step "portable code paths" # the kernels' own tests run every level too
+portable=$(mktemp -d)
+cargo run -q -p harness -- train --config configs/train/lm-tiny-rw+lr+pa.toml --max-steps 5 --set optimizer.warmup_steps=1 \
+  --cpu-features portable --runs-dir "$portable" >/dev/null
+rm -rf "$portable"
 
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet

@@ -3,7 +3,7 @@
 //! ```text
 //! configs/train/<name>.toml --extends, --set--> TrainConfig --sha256 without seed, 8 hex--> runs/<name>/<hash>-s<seed>/
 //! ```
-//! - [`load`]: files, overrides, positions, suggestions.
+//! - [`mod@load`]: files, overrides, positions, suggestions.
 //! - [`train`]: a training run, [`TrainConfig`]. - [`suite`]: subjects × seeds × tasks. - [`sweep`]: a grid of settings.
 //!
 //! Paths in configs are relative to the project: the folder that holds the `configs/` folder the file lies in. For a file that

@@ -1,4 +1,4 @@
-//! The additive linear terms of the residual side, one file each; [`build`] is the one list of them.
+//! The additive linear terms of the residual side, one file each; `build` is the one list of them.
 
 mod gemma3n;
 mod low_rank;

@@ -2,7 +2,7 @@
 //!
 //! Every task has a loader: which files hold its splits (a short list of candidates, tried in order, each also as `.gz` and `.zst`), and how a
 //! record of any known layout becomes a document under the hub's field names. Derived texts (HellaSwag's cleaned options, a page without
-//! WikiText's tokenisation) are added as further fields. One loader file per dataset; [`loader`] is the one list.
+//! WikiText's tokenisation) are added as further fields. One loader file per dataset; `loader` is the one list.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

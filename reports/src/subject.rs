@@ -258,11 +258,29 @@ pub fn estimate(records: &Records, subject: &Subject, query: Query<'_>) -> Resul
     let row = by_seed.values().next().copied().unwrap_or(first);
     let value = row.value.unwrap_or_default();
     let (interval, n, basis) = match row.stderr_clustered.or(row.stderr) {
-        Some(stderr) => (Some((value - Z95 * stderr, value + Z95 * stderr)), row.inner_n.unwrap_or(0) as usize, Basis::Documents),
+        Some(stderr) => {
+            let n = row.inner_n.unwrap_or(0) as usize;
+            let interval = if stderr > 0.0 {
+                Some((value - Z95 * stderr, value + Z95 * stderr))
+            } else {
+                all_or_nothing(value, n, &unit).map_err(ReportError::stats(what()))?
+            };
+            (interval, n, Basis::Documents)
+        }
         None if row.inner_stat == Some(InnerStat::Exact) => (None, 1, Basis::Exact),
         None => (None, values.len(), Basis::Seeds),
     };
     Ok(Found::Number(Estimate { value, interval, n, basis, unit, contended }))
+}
+
+/// Wilson's interval of a share that is 0 or 1: a spread of zero over a few documents is no certainty. `None` for other constants.
+fn all_or_nothing(value: f64, n: usize, unit: &str) -> Result<Option<(f64, f64)>, stats::StatsError> {
+    if unit != "fraction" || n == 0 || (value != 0.0 && value != 1.0) {
+        return Ok(None);
+    }
+    let hits = if value == 1.0 { n } else { 0 };
+    let interval = stats::interval::wilson_interval(hits, n, 0.95)?;
+    Ok(Some((interval.low, interval.high)))
 }
 
 /// Of several rows per seed (evaluation points), the last.
@@ -384,5 +402,14 @@ mod tests {
             panic!("expected a number");
         };
         assert_eq!((found.value, found.n, found.basis), (0.5, 4, Basis::Documents));
+    }
+
+    #[test]
+    fn nothing_right_out_of_twenty_is_no_certainty() {
+        // Wilson, 95 %, 0 of 20: high = z²/(n + z²) = 3.841459/23.841459 = 0.161125.
+        let (low, high) = all_or_nothing(0.0, 20, "fraction").unwrap().unwrap();
+        assert!(low.abs() < 1e-12 && (high - 0.161_125).abs() < 1e-6, "{low} {high}");
+        assert_eq!(all_or_nothing(0.25, 20, "fraction").unwrap(), None);
+        assert_eq!(all_or_nothing(0.0, 20, "nat/tok").unwrap(), None);
     }
 }

@@ -76,6 +76,13 @@ pub fn render(error: &anyhow::Error) -> String {
     text
 }
 
+/// The error of type `T` in a chain, also below hints.
+pub fn find<T: std::error::Error + Send + Sync + 'static>(error: &anyhow::Error) -> Option<&T> {
+    error.chain().find_map(|cause| {
+        cause.downcast_ref::<T>().or_else(|| cause.downcast_ref::<Hinted>().and_then(|hinted| find(&hinted.source)))
+    })
+}
+
 fn collect_hints(cause: &(dyn std::error::Error + 'static), hints: &mut Vec<String>) {
     if let Some(hinted) = cause.downcast_ref::<Hinted>() {
         hints.push(hinted.hint.clone());
@@ -101,6 +108,13 @@ mod tests {
     fn hints_of_hinted_errors_are_all_shown() {
         let error = anyhow!("bottom").context("middle").hint("inner").hint("outer");
         assert_eq!(render(&error), "error: middle\n  caused by: bottom\nhint: outer\nhint: inner\n");
+    }
+
+    #[test]
+    fn an_error_is_found_below_context_and_hints() {
+        let error = anyhow::Error::new(std::io::Error::other("disk")).hint("one").context("middle").hint("two").context("top");
+        assert_eq!(find::<std::io::Error>(&error).map(ToString::to_string).as_deref(), Some("disk"));
+        assert!(find::<std::fmt::Error>(&error).is_none());
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use super::{Exit, Format, Global, output};
 use crate::config::TrainConfig;
+use crate::data::hub::{self, HubError, ModelId};
 use crate::data::verify::{Check, DataManifest};
 use crate::error::Hint as _;
 use crate::train::Corpus;
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `data`.
@@ -16,6 +18,7 @@ Examples:
   harness data list                                                 what the manifest names, and what of it is here
   harness data verify --manifest ../shared/data/MANIFEST.json       sha256 of every file (exit code 1 when one differs)
   harness data verify --manifest ../shared/data/MANIFEST.json gsm8k
+  harness data fetch boolq mmlu --model org/name                    download ahead; then eval --data hub --offline
   harness data prepare --config configs/train/lm-tiny-plain.toml    tokenise ahead of training")]
 pub struct Args {
     /// What to do
@@ -30,6 +33,8 @@ pub enum Action {
     List(ManifestArgs),
     /// Compare files with the sizes and SHA-256 of a manifest
     Verify(ManifestArgs),
+    /// Download data sets of tasks, and models, into the hub's cache
+    Fetch(FetchArgs),
     /// Tokenise the corpus of a training config into the cache
     Prepare(PrepareArgs),
 }
@@ -43,6 +48,17 @@ pub struct ManifestArgs {
     /// Only files whose path starts with one of these
     #[arg(value_name = "PREFIX")]
     pub prefixes: Vec<String>,
+}
+
+/// What to fetch.
+#[derive(Debug, clap::Args)]
+pub struct FetchArgs {
+    /// Tasks or groups (`boolq`, `mmlu`)
+    #[arg(value_name = "TASK", required_unless_present = "model")]
+    pub tasks: Vec<String>,
+    /// Models, as `org/name[@revision]`; may be repeated
+    #[arg(long, value_name = "MODEL")]
+    pub model: Vec<String>,
 }
 
 /// What to prepare.
@@ -61,6 +77,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     match &args.action {
         Action::List(args) => list(args, global),
         Action::Verify(args) => verify(args, global),
+        Action::Fetch(args) => fetch(args, global),
         Action::Prepare(args) => prepare(args, global),
     }
 }
@@ -132,6 +149,34 @@ fn verify(args: &ManifestArgs, global: &Global) -> anyhow::Result<Exit> {
         Format::Text => output::line(&format!("{good} files are as stated, {different} differ, {missing} are missing"))?,
     }
     Ok(if different + missing == 0 { Exit::Fine } else { Exit::Against })
+}
+
+fn fetch(args: &FetchArgs, global: &Global) -> anyhow::Result<Exit> {
+    let hub = hub::open(global.is_offline()).map_err(HubError::explain)?;
+    let names: Vec<&str> = args.tasks.iter().map(String::as_str).collect();
+    let (mut rows, mut json_rows) = (Vec::new(), Vec::new());
+    for name in tasks::expand(&names).hint("`harness list tasks` shows every name")? {
+        let task = tasks::task(&name, tasks::Profile::Canonical)?;
+        let context = || format!("cannot fetch the data of task `{name}`");
+        let found = hub::fetch_rows(hub.as_ref(), &task.spec().dataset, true).with_context(context)?;
+        let counts: Vec<String> = found.splits.iter().map(|(split, rows)| format!("{split} {}", rows.len())).collect();
+        let splits: BTreeMap<&String, usize> = found.splits.iter().map(|(split, rows)| (split, rows.len())).collect();
+        json_rows
+            .push(json!({"task": name, "splits": splits, "files": found.files, "commit": found.commit, "sha256": found.sha256}));
+        rows.push(vec![name, counts.join(", "), found.commit, found.sha256[..12].to_owned()]);
+    }
+    for model in &args.model {
+        let id: ModelId = model.parse().map_err(|()| anyhow!("--model: expected `org/name[@revision]`, found `{model}`"))?;
+        let folder = hub::fetch_model(hub.as_ref(), &id).with_context(|| format!("cannot fetch model `{id}`"))?;
+        let commit = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        json_rows.push(json!({"model": model, "commit": commit, "folder": folder}));
+        rows.push(vec![model.clone(), "model".to_owned(), commit, "—".to_owned()]);
+    }
+    match global.format {
+        Format::Json => output::json(&json_rows)?,
+        Format::Text => output::data(&output::columns(&["fetched", "rows", "commit", "sha256"], &rows))?,
+    }
+    Ok(Exit::Fine)
 }
 
 fn prepare(args: &PrepareArgs, global: &Global) -> anyhow::Result<Exit> {

@@ -10,6 +10,7 @@ use tasks::Profile;
 
 use super::{Exit, Format, Global, output};
 use crate::config::{OnMissing, SuiteConfig, SuiteTask, TrainConfig};
+use crate::data::hub::{self, HubError, Repository};
 use crate::error::Hint as _;
 use crate::eval::results::Evaluation;
 use crate::eval::runner::TaskRequest;
@@ -33,8 +34,10 @@ Examples:
   harness eval --task boolq,mmlu --num-fewshot 5 --model FOLDER --data DIR
   harness eval --task hellaswag --limit 200 --profile compat --model FOLDER --data DIR --out results/hellaswag
 
-A model is a run of ours (`lm-tiny-rw/<hash>-s0`, or its folder) or a Hugging Face folder (config.json, *.safetensors, tokenizer.json).
+A model is a run of ours (`lm-tiny-rw/<hash>-s0`, or its folder) a Hugging Face folder (config.json, *.safetensors, tokenizer.json),
+or a hub id (`org/name[@revision]`).
 `--data DIR` holds the benchmark files as their authors publish them (`boolq/dev.jsonl`, `mmlu/data/test/*.csv`, …; .gz and .zst are read);
+`--data hub` downloads (HF_ENDPOINT, HF_HOME, HF_TOKEN; --offline uses the cache alone);
 `--data bundled` takes the small samples written for this project. Interrupted? Repeat the command: what was answered is not asked again.
 Writes results.json, samples/MODEL/TASK.jsonl, records.jsonl and report/ below --out.")]
 pub struct Args {
@@ -47,8 +50,9 @@ pub struct Args {
     /// Models instead of the suite's subjects; may be repeated
     #[arg(long, value_name = "MODEL")]
     pub model: Vec<String>,
-    /// Where documents come from: `bundled` or a folder of benchmark files
-    #[arg(long, value_name = "DIR|bundled")]
+    /// Where documents come from: a folder of benchmark files, `hub`, or `bundled`; default: `bundled` for a suite's own subjects, with
+    /// --model `hub` when it can be reached or is cached
+    #[arg(long, value_name = "DIR|hub|bundled")]
     pub data: Option<String>,
     /// First N documents of each task; such scores never enter a leaderboard table
     #[arg(long, value_name = "N")]
@@ -154,18 +158,17 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
             .map(|task| request(args, &SuiteTask { name: task.clone(), num_fewshot: None, limit: None }))
             .collect(),
     };
-    let data = match args.data.as_deref() {
-        None | Some("bundled") => Data::Bundled,
-        Some("hub") => {
-            return Err(anyhow!("--data hub: downloading from the hub is not part of this build"))
-                .hint("give a folder of benchmark files");
-        }
-        Some(folder) if Path::new(folder).exists() => Data::Folder(PathBuf::from(folder)),
-        Some(folder) => bail!("--data `{folder}`: expected `bundled` or a folder, found neither"),
-    };
     let profile = match args.profile {
         ProfileFlag::Canonical => Profile::Canonical,
         ProfileFlag::Compat => Profile::Compat,
+    };
+    let (data, data_note) = match args.data.as_deref() {
+        None if args.model.is_empty() => (Data::Bundled, None),
+        None => default_data(&asked, profile, global)?,
+        Some("bundled") => (Data::Bundled, None),
+        Some("hub") => (Data::Hub, None),
+        Some(folder) if Path::new(folder).exists() => (Data::Folder(PathBuf::from(folder)), None),
+        Some(folder) => bail!("--data `{folder}`: expected `hub`, `bundled` or a folder, found none of them"),
     };
     let (tasks, groups) = expand(&asked, &data, profile)?;
     let subjects: Vec<Subject> = if args.model.is_empty() {
@@ -184,6 +187,8 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
         tasks,
         groups,
         data,
+        data_note,
+        offline: global.is_offline(),
         profile,
         runs_dir: global.runs_dir.clone(),
         threads: global.thread_count(),
@@ -192,6 +197,23 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
         max_memory: args.max_memory.unwrap_or(available / 2),
         dtype: global.dtype(),
         device: global.device()?,
+    })
+}
+
+/// Documents for `--model` without `--data`: the hub when the first data set can be reached or is cached, else the bundled samples with the reason.
+fn default_data(asked: &[TaskRequest], profile: Profile, global: &Global) -> anyhow::Result<(Data, Option<String>)> {
+    let (leaves, _) = expand(asked, &Data::Hub, profile)?;
+    let mut ids = Vec::new();
+    for leaf in &leaves {
+        ids.extend(tasks::task(&leaf.task, profile)?.spec().dataset.hub.clone());
+    }
+    let Some(id) = ids.first() else {
+        return Ok((Data::Bundled, Some("none of the tasks has a data set on the hub".to_owned())));
+    };
+    let hub = hub::open(global.is_offline()).map_err(HubError::explain)?;
+    Ok(match hub.list(&Repository::dataset(id), "main") {
+        Ok(_) => (Data::Hub, None),
+        Err(error) => (Data::Bundled, Some(format!("the hub's data sets cannot be had ({error})"))),
     })
 }
 
@@ -253,6 +275,7 @@ fn subject_name(subject: &Subject) -> String {
         }
         Subject::Run(run) => run.folder().display().to_string(),
         Subject::Folder(folder) => folder.display().to_string(),
+        Subject::Hub(id) => id.to_string(),
     }
 }
 
@@ -276,6 +299,9 @@ fn describe(plan: &Plan, out: &Path) -> anyhow::Result<String> {
 
 /// Says on stderr what kind of numbers these will be.
 fn announce(plan: &Plan) {
+    if let Some(note) = &plan.data_note {
+        output::note(&format!("warning: {note}: BUNDLED SAMPLES take the place of the benchmarks"));
+    }
     let trains = plan.subjects.iter().any(|subject| matches!(subject, Subject::Config { .. }));
     match &plan.data {
         Data::Bundled => output::note(
@@ -283,6 +309,7 @@ fn announce(plan: &Plan) {
              not how good a model is. Benchmark files: --data DIR",
         ),
         Data::Folder(folder) => output::note(&format!("documents: benchmark files in `{}`", folder.display())),
+        Data::Hub => output::note("documents: data sets of the hub"),
     }
     if trains {
         let names: Vec<String> = plan.subjects.iter().map(subject_name).collect();
@@ -325,7 +352,12 @@ fn write(evaluation: &Evaluation, plan: &Plan, out: &Path, started: &str) -> any
     let provenance = json!({
         "suite": plan.suite,
         "profile": plan.profile.name(),
-        "data": match &plan.data { Data::Bundled => "bundled".to_owned(), Data::Folder(folder) => folder.display().to_string() },
+        "data": match &plan.data {
+            Data::Bundled => "bundled".to_owned(),
+            Data::Folder(folder) => folder.display().to_string(),
+            Data::Hub => "hub".to_owned(),
+        },
+        "data_note": plan.data_note,
         "tier": if matches!(plan.data, Data::Bundled) { "demo" } else { "full" },
         "command": manifest.command,
         "started_utc": manifest.started_utc,

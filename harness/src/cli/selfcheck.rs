@@ -8,7 +8,7 @@ use tasks::{DataSource, LanguageModel as _, Profile, Request, Response};
 
 use super::{Exit, Format, Global, output};
 use crate::error::Hint as _;
-use crate::eval::suite::{Subject, find_model, load_run};
+use crate::eval::suite::{Subject, find_model, load_hub_model, load_run};
 use crate::eval::{AnswerOptions, Budget, Evaluator, LoadedModel, ResponseCache};
 
 /// Largest difference that rounding in another order may cause, nats (tasks.md section 3, rule 3).
@@ -56,6 +56,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let model = match find_model(&global.runs_dir, &args.model)? {
         Subject::Run(run) => load_run(&run, args.model.clone(), global.dtype(), &global.device()?)?.0,
         Subject::Folder(folder) => LoadedModel::from_pretrained(&folder, global.dtype(), &global.device()?)?,
+        Subject::Hub(id) => load_hub_model(&id, global.is_offline(), global.dtype(), &global.device()?)?,
         Subject::Config { .. } => unreachable!("--model never names a config"),
     };
     let requests = requests(args)?;

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context as _;
-use records::{Better, EvalProfile, InnerStat, Row, write_atomic};
+use records::metric::{FLOPS_FORWARD, PARAMS_ADDED, PARAMS_ADDED_PCT};
+use records::{Better, EvalProfile, InnerStat, Metric, Row, write_atomic};
 use serde_json::{Map, Value, json};
 use tasks::{Aggregate, GroupSpec, Profile};
 
@@ -25,6 +26,8 @@ pub struct RunOutcome {
     pub seed: Option<u64>,
     /// Trainable values.
     pub params_total: usize,
+    /// FLOPs of a forward pass over one training micro-batch, for runs of ours.
+    pub flops_forward: Option<u64>,
     /// Digest of the weights.
     pub weights_digest: String,
     /// Run directory, for runs of ours.
@@ -236,6 +239,7 @@ impl Evaluation {
     pub fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         for run in self.models.iter().flat_map(|model| &model.runs) {
+            rows.extend(self.cost_rows(run));
             for (name, outcome) in &run.tasks {
                 match outcome {
                     Ok(result) => {
@@ -258,6 +262,28 @@ impl Evaluation {
             }
         }
         rows
+    }
+
+    /// Exact costs beside the scores, so that a suite of our own subjects can be drawn on its Pareto axes: closed forms, against the first model.
+    fn cost_rows(&self, run: &RunOutcome) -> Vec<Row> {
+        let reference = self.models.first().and_then(|model| model.runs.first());
+        let (Some(reference), Some(flops)) = (reference, run.flops_forward) else { return Vec::new() };
+        let added = run.params_total as f64 - reference.params_total as f64;
+        let exact = |metric: &Metric, value: f64| Row {
+            reference_variant: reference.base.variant.clone(),
+            metric: metric.name.to_string(),
+            unit: metric.unit.to_string(),
+            better: metric.better,
+            value: Some(value),
+            inner_stat: Some(InnerStat::Exact),
+            inner_n: Some(1),
+            ..self.base(run)
+        };
+        vec![
+            exact(&PARAMS_ADDED, added),
+            exact(&PARAMS_ADDED_PCT, 100.0 * added / reference.params_total as f64),
+            Row { flops_convention: Some("2x-mac".to_owned()), ..exact(&FLOPS_FORWARD, flops as f64) },
+        ]
     }
 
     fn base(&self, run: &RunOutcome) -> Row {

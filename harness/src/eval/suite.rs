@@ -1,11 +1,13 @@
 //! From names to an evaluation: subjects are trained or found, folders are loaded, tasks are expanded, and all of it is asked in order.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use candle_core::{DType, Device};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use models::{Decoder, DecoderConfig, ModelConfig, ParamStore};
+use models::{Decoder, DecoderConfig, InputShape, Model as _, ModelConfig, ParamStore};
 use records::Row;
 use tasks::{DataSource, Executor, GroupSpec, Profile};
 
@@ -14,11 +16,12 @@ use super::cache::ResponseCache;
 use super::encode::SpecialTokens;
 use super::model::{LoadedModel, read_tokenizer};
 use super::results::{Evaluation, ModelOutcome, RunOutcome};
-use super::runner::{Outcome, TaskRequest, run_task};
+use super::runner::{NotRun, Outcome, TaskRequest, run_task};
 use super::sandbox::PythonSandbox;
 use super::score::Budget;
 use crate::config::TrainConfig;
-use crate::error::Hint as _;
+use crate::data::hub::{self, Hub, HubError, ModelId, SplitRows, fetch_model, fetch_rows};
+use crate::error::{Hint as _, find, render};
 use crate::run::RunDirectory;
 use crate::train::{self, TrainOptions, rows::base_row};
 
@@ -38,6 +41,8 @@ pub enum Subject {
     Run(RunDirectory),
     /// A Hugging Face folder.
     Folder(PathBuf),
+    /// A model of the hub.
+    Hub(ModelId),
 }
 
 /// Where documents come from.
@@ -47,6 +52,8 @@ pub enum Data {
     Bundled,
     /// Benchmark files.
     Folder(PathBuf),
+    /// The hub's data sets.
+    Hub,
 }
 
 /// Everything an evaluation needs to know.
@@ -62,6 +69,10 @@ pub struct Plan {
     pub groups: Vec<GroupSpec>,
     /// Documents.
     pub data: Data,
+    /// Why the documents are others than were to be expected, for the record.
+    pub data_note: Option<String>,
+    /// Do not use the network.
+    pub offline: bool,
     /// Conventions.
     pub profile: Profile,
     /// Where runs and caches live.
@@ -115,10 +126,10 @@ fn has_sample(leaf: &str, profile: Profile) -> anyhow::Result<bool> {
     }
 }
 
-/// What `--model` names: a run of ours, or a Hugging Face folder.
+/// What `--model` names: a run of ours, a Hugging Face folder, or a hub id (`org/name[@revision]`). What is on disk wins.
 ///
 /// # Errors
-/// When it is neither.
+/// When it is none of them.
 pub fn find_model(runs_dir: &Path, model: &str) -> anyhow::Result<Subject> {
     if let Some(run) = RunDirectory::find(runs_dir, model) {
         return Ok(Subject::Run(run));
@@ -127,9 +138,23 @@ pub fn find_model(runs_dir: &Path, model: &str) -> anyhow::Result<Subject> {
     if folder.join("config.json").is_file() {
         return Ok(Subject::Folder(folder.to_owned()));
     }
+    if let (false, Ok(id)) = (folder.exists(), model.parse()) {
+        return Ok(Subject::Hub(id));
+    }
     let found = if folder.exists() { "a path without `config.json`" } else { "nothing at that path" };
-    Err(anyhow!("--model `{model}`: expected a run of ours or a Hugging Face folder, found {found}"))
-        .hint("a run is named `<subject>/<hash>-s<seed>` as in the runs directory; a folder holds config.json, *.safetensors, tokenizer.json")
+    Err(anyhow!("--model `{model}`: expected a run of ours, a Hugging Face folder or a hub id, found {found}"))
+        .hint("a run is named `<subject>/<hash>-s<seed>` as in the runs directory; a folder holds config.json, *.safetensors, tokenizer.json; a hub id is `org/name[@revision]`")
+}
+
+/// Fetches a model of the hub and loads it; its name is the id with `/` as `__`.
+///
+/// # Errors
+/// When a file cannot be had or the model is not supported.
+pub fn load_hub_model(id: &ModelId, offline: bool, dtype: DType, device: &Device) -> anyhow::Result<LoadedModel> {
+    let hub = hub::open(offline).map_err(HubError::explain)?;
+    let folder = fetch_model(hub.as_ref(), id).with_context(|| format!("cannot fetch model `{id}`"))?;
+    let model = LoadedModel::from_pretrained(&folder, dtype, device)?;
+    Ok(LoadedModel { name: id.result_name(), ..model })
 }
 
 /// Loads the newest checkpoint of a run.
@@ -160,16 +185,62 @@ pub fn load_run(run: &RunDirectory, name: String, dtype: DType, device: &Device)
 /// # Errors
 /// When a subject is missing and may not be trained, a model cannot be loaded, or data is wrong.
 pub fn evaluate(plan: &Plan) -> anyhow::Result<Evaluation> {
+    let rows = hub_rows(plan)?;
     let mut sandbox = sandbox(plan)?;
     let mut models: Vec<ModelOutcome> = Vec::new();
     for subject in &plan.subjects {
-        let outcome = ask(plan, subject, &mut sandbox)?;
+        let outcome = ask(plan, &rows, subject, &mut sandbox)?;
         if models.iter().any(|model| model.name == outcome.name) {
             bail!("two models are called `{}`: results are keyed by name; rename one folder", outcome.name);
         }
         models.push(outcome);
     }
     Ok(Evaluation { suite: plan.suite.clone(), profile: plan.profile, groups: plan.groups.clone(), models })
+}
+
+/// Rows per task, or why there are none; empty unless the documents come from the hub.
+type HubRows = BTreeMap<String, Result<SplitRows, NotRun>>;
+
+/// All documents at once, before the first model is loaded: what cannot be had is known in the first seconds.
+///
+/// # Errors
+/// When the hub is out of reach or answers wrongly, or none of the tasks has data.
+fn hub_rows(plan: &Plan) -> anyhow::Result<HubRows> {
+    let mut rows = HubRows::new();
+    if plan.data != Data::Hub {
+        return Ok(rows);
+    }
+    let hub: Arc<dyn Hub> = hub::open(plan.offline).map_err(HubError::explain)?;
+    let mut first = None;
+    for request in &plan.tasks {
+        let task = tasks::task(&request.task, plan.profile)?;
+        let spec = task.spec();
+        let on_hub = spec.dataset.hub.is_some();
+        let fetched = if on_hub {
+            let with_shots = request.num_fewshot.unwrap_or(spec.num_fewshot) > 0;
+            fetch_rows(hub.as_ref(), &spec.dataset, with_shots)
+        } else {
+            Err(anyhow!("its data set is not on the hub")).hint("give a folder of benchmark files: --data DIR")
+        };
+        let fetched = match fetched {
+            Ok(rows) => Ok(rows),
+            Err(error) => {
+                let is_missing = !on_hub || find::<HubError>(&error).is_some_and(HubError::is_missing);
+                let why = render(&error).trim_end().replace('\n', "; ");
+                let error = error.context(format!("cannot fetch the data of task `{}`", request.task));
+                if !is_missing {
+                    return Err(error);
+                }
+                first.get_or_insert(error);
+                Err(NotRun::Missing(why))
+            }
+        };
+        rows.insert(request.task.clone(), fetched);
+    }
+    match first {
+        Some(error) if rows.values().all(Result::is_err) => Err(error),
+        _ => Ok(rows),
+    }
 }
 
 /// The sandbox, when it is allowed and some task needs it.
@@ -183,7 +254,7 @@ fn sandbox(plan: &Plan) -> anyhow::Result<Option<PythonSandbox>> {
     Ok(Some(sandbox))
 }
 
-fn ask(plan: &Plan, subject: &Subject, sandbox: &mut Option<PythonSandbox>) -> anyhow::Result<ModelOutcome> {
+fn ask(plan: &Plan, rows: &HubRows, subject: &Subject, sandbox: &mut Option<PythonSandbox>) -> anyhow::Result<ModelOutcome> {
     match subject {
         Subject::Config { name, seeds, train_missing } => {
             let mut runs = Vec::new();
@@ -205,7 +276,8 @@ fn ask(plan: &Plan, subject: &Subject, sandbox: &mut Option<PythonSandbox>) -> a
                 let (model, _) = load_run(&run, name.clone(), plan.dtype, &plan.device)?;
                 runs.push(RunOutcome {
                     folder: Some(run.folder().to_owned()),
-                    ..ask_model(plan, &model, Some(config.seed), base_row(config, plan.threads), sandbox)?
+                    flops_forward: Some(flops_forward(config)),
+                    ..ask_model(plan, rows, &model, Some(config.seed), base_row(config, plan.threads), sandbox)?
                 });
             }
             Ok(ModelOutcome { name: name.clone(), runs })
@@ -213,16 +285,35 @@ fn ask(plan: &Plan, subject: &Subject, sandbox: &mut Option<PythonSandbox>) -> a
         Subject::Run(run) => {
             let name = run.config()?.name;
             let (model, config) = load_run(run, name.clone(), plan.dtype, &plan.device)?;
-            let outcome = ask_model(plan, &model, Some(config.seed), base_row(&config, plan.threads), sandbox)?;
-            let outcome = RunOutcome { folder: Some(run.folder().to_owned()), ..outcome };
+            let outcome = ask_model(plan, rows, &model, Some(config.seed), base_row(&config, plan.threads), sandbox)?;
+            let outcome =
+                RunOutcome { folder: Some(run.folder().to_owned()), flops_forward: Some(flops_forward(&config)), ..outcome };
             Ok(ModelOutcome { name, runs: vec![outcome] })
         }
         Subject::Folder(folder) => {
             let model = LoadedModel::from_pretrained(folder, plan.dtype, &plan.device)?;
-            let base = Row { subject: Some(model.name.clone()), ..published_row(model.decoder.config(), plan) };
-            Ok(ModelOutcome { name: model.name.clone(), runs: vec![ask_model(plan, &model, None, base, sandbox)?] })
+            ask_published(plan, rows, &model, sandbox)
+        }
+        Subject::Hub(id) => {
+            let model = load_hub_model(id, plan.offline, plan.dtype, &plan.device)?;
+            ask_published(plan, rows, &model, sandbox)
         }
     }
+}
+
+fn ask_published(
+    plan: &Plan,
+    rows: &HubRows,
+    model: &LoadedModel,
+    sandbox: &mut Option<PythonSandbox>,
+) -> anyhow::Result<ModelOutcome> {
+    let base = Row { subject: Some(model.name.clone()), ..published_row(model.decoder.config(), plan) };
+    Ok(ModelOutcome { name: model.name.clone(), runs: vec![ask_model(plan, rows, model, None, base, sandbox)?] })
+}
+
+/// FLOPs of a forward pass over one micro-batch.
+fn flops_forward(config: &TrainConfig) -> u64 {
+    config.model.cost(&InputShape::train(config.batch, config.data.sequence_length)).flops_forward()
 }
 
 /// Columns of a model that is not a training config of ours.
@@ -243,6 +334,7 @@ fn published_row(config: &DecoderConfig, plan: &Plan) -> Row {
 
 fn ask_model(
     plan: &Plan,
+    rows: &HubRows,
     model: &LoadedModel,
     seed: Option<u64>,
     base: Row,
@@ -259,6 +351,17 @@ fn ask_model(
     let label = seed.map_or_else(|| model.name.clone(), |seed| format!("{} seed {seed}", model.name));
     let mut outcomes: Vec<(String, Outcome)> = Vec::new();
     for request in &plan.tasks {
+        let source = match &plan.data {
+            Data::Bundled => DataSource::Bundled,
+            Data::Folder(folder) => DataSource::Dir(folder),
+            Data::Hub => match &rows[&request.task] {
+                Ok(rows) => DataSource::Rows { splits: &rows.splits, sha256: &rows.sha256 },
+                Err(why) => {
+                    outcomes.push((request.task.clone(), Err(why.clone())));
+                    continue;
+                }
+            },
+        };
         let bar = progress_bar(&label, &request.task);
         let mut evaluator = Evaluator::new(model, options).with_progress(Box::new(|answered, total| {
             bar.set_length(total as u64);
@@ -267,10 +370,6 @@ fn ask_model(
         if let Some(cache) = &mut cache {
             evaluator = evaluator.with_cache(cache);
         }
-        let source = match &plan.data {
-            Data::Bundled => DataSource::Bundled,
-            Data::Folder(folder) => DataSource::Dir(folder),
-        };
         let executor = sandbox.as_mut().map(|sandbox| sandbox as &mut dyn Executor);
         let outcome = run_task(request, plan.profile, source, &mut evaluator, executor, seed)?;
         if let Some(error) = evaluator.cache_error.take() {
@@ -287,6 +386,7 @@ fn ask_model(
         tokenizer_sha256: model.tokenizer_sha256.clone(),
         base,
         folder: None,
+        flops_forward: None,
         tasks: outcomes,
     })
 }

@@ -6,6 +6,7 @@ mod demo_world;
 mod eval_parity;
 mod evaluation;
 mod gate;
+mod hub;
 mod layering;
 mod learning;
 mod measure;

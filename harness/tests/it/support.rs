@@ -103,7 +103,13 @@ warmup_steps = 5
 /// The program.
 pub(crate) fn harness(arguments: &[&str]) -> Command {
     let mut command = assert_cmd::cargo::cargo_bin_cmd!("harness");
-    command.args(arguments).env_remove("HF_HUB_OFFLINE");
+    // Tests are offline; those of the hub name their own endpoint.
+    command
+        .args(arguments)
+        .env("HF_HUB_OFFLINE", "1")
+        .env("HF_HOME", "/nonexistent")
+        .env_remove("HF_HUB_CACHE")
+        .env_remove("HF_TOKEN");
     command
 }
 

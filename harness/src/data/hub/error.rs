@@ -145,7 +145,8 @@ impl HubError {
                 "what arrived is kept: repeat the command to go on; or --offline to use the cache, or --data DIR".to_owned()
             }
             Self::Stalled { .. } => {
-                "what arrived is kept: repeat the command to go on; HF_HUB_DOWNLOAD_TIMEOUT sets the seconds of patience".to_owned()
+                "what arrived is kept: repeat the command to go on; HF_HUB_DOWNLOAD_TIMEOUT sets the seconds of patience"
+                    .to_owned()
             }
             Self::NotCached { .. } => "fetch it once with network: harness data fetch …".to_owned(),
             Self::NoFile { .. } | Self::Status { .. } | Self::Cache { .. } => return None,
@@ -175,7 +176,11 @@ impl HubError {
     pub fn is_missing(&self) -> bool {
         matches!(
             self,
-            Self::Denied { .. } | Self::NoRepository { .. } | Self::NoRevision { .. } | Self::NoFile { .. } | Self::NotCached { .. }
+            Self::Denied { .. }
+                | Self::NoRepository { .. }
+                | Self::NoRevision { .. }
+                | Self::NoFile { .. }
+                | Self::NotCached { .. }
         )
     }
 }

@@ -29,7 +29,7 @@ pub use rows::{SplitRows, fetch_rows, split_files};
 pub use table::{parquet_rows, read_rows};
 
 /// Silence after which a transfer counts as stalled, when the environment names none.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// What a repository holds; part of its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

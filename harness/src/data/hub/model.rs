@@ -86,7 +86,8 @@ fn weight_files(files: &[String], index: impl Fn() -> anyhow::Result<PathBuf>) -
     if has(INDEX) {
         let text = std::fs::read_to_string(index()?).with_context(|| format!("cannot read `{INDEX}`"))?;
         let index: Value = serde_json::from_str(&text).with_context(|| format!("`{INDEX}` is not JSON"))?;
-        let map = index["weight_map"].as_object().ok_or_else(|| anyhow!("`{INDEX}`: expected an object `weight_map`, found none"))?;
+        let map =
+            index["weight_map"].as_object().ok_or_else(|| anyhow!("`{INDEX}`: expected an object `weight_map`, found none"))?;
         return Ok(map.values().filter_map(Value::as_str).map(str::to_owned).collect());
     }
     if has("model.safetensors") {
@@ -95,7 +96,8 @@ fn weight_files(files: &[String], index: impl Fn() -> anyhow::Result<PathBuf>) -
     let at_top = |file: &&String| file.ends_with(".safetensors") && !file.contains('/');
     let found: BTreeSet<String> = files.iter().filter(at_top).cloned().collect();
     if found.is_empty() {
-        return Err(anyhow!("expected weights as `*.safetensors`, found none")).hint("convert other weights to safetensors first");
+        return Err(anyhow!("expected weights as `*.safetensors`, found none"))
+            .hint("convert other weights to safetensors first");
     }
     Ok(found)
 }
@@ -110,7 +112,9 @@ mod tests {
         assert_eq!((id.repository.as_str(), id.revision.as_deref()), ("org/name-1.5B", Some("v1.0")));
         assert_eq!(id.result_name(), "org__name-1.5B@v1.0");
         assert_eq!("org/name".parse::<ModelId>().unwrap().result_name(), "org__name");
-        for other in ["name", "no/such/folder/here", "./name", "../name", "/name", "org/", "org/na me", "org/name@", "org/name@../x"] {
+        for other in
+            ["name", "no/such/folder/here", "./name", "../name", "/name", "org/", "org/na me", "org/name@", "org/name@../x"]
+        {
             assert!(other.parse::<ModelId>().is_err(), "{other}");
         }
     }
@@ -119,7 +123,8 @@ mod tests {
     fn weights_are_the_index_and_its_parts_or_the_single_file() {
         let folder = tempfile::tempdir().unwrap();
         let index = folder.path().join("index");
-        std::fs::write(&index, r#"{"weight_map": {"a": "p1.safetensors", "b": "p2.safetensors", "c": "p1.safetensors"}}"#).unwrap();
+        std::fs::write(&index, r#"{"weight_map": {"a": "p1.safetensors", "b": "p2.safetensors", "c": "p1.safetensors"}}"#)
+            .unwrap();
         let files = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let of = |names: &[&str]| weight_files(&files(names), || Ok(index.clone())).map(Vec::from_iter);
         assert_eq!(of(&[INDEX, "p1.safetensors", "p2.safetensors"]).unwrap(), ["p1.safetensors", "p2.safetensors"]);

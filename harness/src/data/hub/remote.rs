@@ -281,7 +281,8 @@ fn check(repository: &Repository, file: &str, path: &Path, announced: u64) -> Re
         let mut head = Vec::new();
         let read = std::fs::File::open(&blob).and_then(|opened| opened.take(256).read_to_end(&mut head));
         read.map_err(|error| unusable(error.to_string()))?;
-        if looks_like_page(&head) && !file.ends_with(".html") && !file.ends_with(".md") {
+        let may_be_page = Path::new(file).extension().is_some_and(|extension| extension == "html" || extension == "md");
+        if looks_like_page(&head) && !may_be_page {
             let (repository, what) = (repository.clone(), file.to_owned());
             return Err(HubError::NotTheHub { repository, what, found: "a web page".to_owned() });
         }

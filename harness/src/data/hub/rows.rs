@@ -103,7 +103,13 @@ pub fn split_files(files: &[String], id: &str, config: Option<&str>, split: &str
     let mut bases: Vec<String> = Vec::new();
     for s in names {
         if let Some(c) = config {
-            bases.extend([format!("{c}/{s}"), format!("data/{c}/{s}"), format!("{c}-{s}"), format!("{c}_{s}"), format!("data/{c}_{s}")]);
+            bases.extend([
+                format!("{c}/{s}"),
+                format!("data/{c}/{s}"),
+                format!("{c}-{s}"),
+                format!("{c}_{s}"),
+                format!("data/{c}_{s}"),
+            ]);
         }
         if config.is_none_or(|c| ["main", "default", repository].contains(&c)) {
             bases.extend([format!("data/{s}"), (*s).to_owned(), format!("default/{s}")]);
@@ -113,7 +119,8 @@ pub fn split_files(files: &[String], id: &str, config: Option<&str>, split: &str
     bases.extend(config.filter(|_| split == "test").map(|c| format!("data/{c}")));
     for base in &bases {
         for ending in ENDINGS {
-            let of_split = |file: &&String| file.strip_suffix(ending).and_then(|stem| stem.strip_prefix(base)).is_some_and(is_part);
+            let of_split =
+                |file: &&String| file.strip_suffix(ending).and_then(|stem| stem.strip_prefix(base)).is_some_and(is_part);
             let mut found: Vec<String> = files.iter().filter(of_split).cloned().collect();
             if !found.is_empty() {
                 found.sort();
@@ -165,9 +172,18 @@ mod tests {
 
     #[test]
     fn layouts_of_published_data_sets_are_found() {
-        let configs = ["boolq/train-00000-of-00001.parquet", "boolq/validation-00000-of-00001.parquet", "rte/validation-00000-of-00001.parquet"];
+        let configs = [
+            "boolq/train-00000-of-00001.parquet",
+            "boolq/validation-00000-of-00001.parquet",
+            "rte/validation-00000-of-00001.parquet",
+        ];
         assert_eq!(of(&configs, Some("boolq"), "validation"), ["boolq/validation-00000-of-00001.parquet"]);
-        let plain = ["README.md", "data/test-00001-of-00002.parquet", "data/test-00000-of-00002.parquet", "data/train-00000-of-00001.parquet"];
+        let plain = [
+            "README.md",
+            "data/test-00001-of-00002.parquet",
+            "data/test-00000-of-00002.parquet",
+            "data/train-00000-of-00001.parquet",
+        ];
         assert_eq!(of(&plain, None, "test"), ["data/test-00000-of-00002.parquet", "data/test-00001-of-00002.parquet"]);
         assert_eq!(of(&["data/train-00000-of-00001-0a1b2c3d4e5f6071.parquet"], None, "train").len(), 1);
         assert_eq!(of(&["en/test/0000.parquet", "en/train/0000.parquet"], Some("en"), "test"), ["en/test/0000.parquet"]);

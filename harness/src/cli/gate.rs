@@ -27,6 +27,9 @@ use crate::provenance;
 /// Baseline file that `accept` writes.
 const BASELINE_FILE: &str = "records-exact.jsonl";
 
+/// Pairs before the first look at a noisy rule: fewer are shown, not judged.
+const FIRST_LOOK: usize = 10;
+
 /// Arguments of `gate`.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -282,21 +285,10 @@ fn measure_and_judge(
         probes_for(rules, &[Kind::Timing]).into_iter().filter(is_noisy).collect()
     };
     let pairs_out = out.join("pairs");
-    let (mut main_pairs, mut confirmation_pairs, mut first) = (0u32, 0u32, true);
+    let (mut main_pairs, mut confirmation_pairs) = (0u32, 0u32);
+    let mut wanted = if timed.is_empty() { (0, 0) } else { (FIRST_LOOK, 0) };
     loop {
-        let report = judge(args, rules, &Records::load(&[out.to_owned()])?, baseline)?;
-        let (more, confirm) = if timed.is_empty() {
-            (0, 0)
-        } else if first {
-            (10, 0)
-        } else {
-            report.wanted_pairs()
-        };
-        let is_over = started.elapsed() > Duration::from_secs_f64(args.time_budget_s);
-        if (more, confirm) == (0, 0) || is_over {
-            return Ok(report);
-        }
-        let batches = [(more as u32, &mut main_pairs, 0), (confirm as u32, &mut confirmation_pairs, 1)];
+        let batches = [(wanted.0 as u32, &mut main_pairs, 0), (wanted.1 as u32, &mut confirmation_pairs, 1)];
         for (count, done, trial) in batches {
             if count > 0 {
                 let pairs = *done..*done + count;
@@ -306,11 +298,17 @@ fn measure_and_judge(
                     trial,
                     ..Plan::new(subjects.clone(), timed.clone(), Workload::default(), 0)
                 };
-                measure(&plan, &MeasureOptions { fresh: first, ..options(args, pairs_out.clone(), global.thread_count()) })?;
+                let fresh = trial == 0 && *done == 0;
+                measure(&plan, &MeasureOptions { fresh, ..options(args, pairs_out.clone(), global.thread_count()) })?;
                 *done += count;
             }
         }
-        first = false;
+        let report = judge(args, rules, &Records::load(&[out.to_owned()])?, baseline)?;
+        wanted = if timed.is_empty() { (0, 0) } else { report.wanted_pairs() };
+        let is_over = started.elapsed() > Duration::from_secs_f64(args.time_budget_s);
+        if wanted == (0, 0) || is_over {
+            return Ok(report);
+        }
     }
 }
 

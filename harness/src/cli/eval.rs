@@ -368,6 +368,7 @@ fn write(evaluation: &Evaluation, plan: &Plan, out: &Path, started: &str) -> any
         "dtype": format!("{:?}", plan.dtype).to_lowercase(),
         "numerics": "f32",
         "threads": plan.threads,
+        "code_execution": evaluation.sandbox,
         "host_fingerprint": manifest.host.host_fingerprint,
     });
     let results = evaluation.to_json(provenance)?;

@@ -1,6 +1,5 @@
 //! A decoder and its tokenizer as a [`LanguageModel`]: encode, look into the cache, batch the rest, answer in order.
 
-use candle_core::DType;
 use tasks::{Generation, LanguageModel, Profile, Request, RequestError, RequestErrorKind, Response};
 
 use super::cache::{self, ResponseCache};
@@ -71,12 +70,11 @@ impl<'a> Evaluator<'a> {
     fn key(&self, kind: &str, ids: &[&[u32]], settings: &str) -> String {
         let model = self.model;
         let facts = format!(
-            "{kind}|{settings}|{:?}|{}|{}|{:?}|{}",
+            "{kind}|{settings}|{:?}|{}|{}|{:?}",
             self.options.profile,
             model.max_length,
             model.codec.policy(),
             model.decoder.dtype(),
-            if model.decoder.dtype() == DType::F32 { "f32" } else { "stored" },
         );
         let ids = ids.iter().map(|ids| ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
         let parts: Vec<Vec<u8>> =

@@ -58,6 +58,8 @@ pub struct Evaluation {
     pub profile: Profile,
     /// Groups whose mean is reported, with their leaves among the tasks asked.
     pub groups: Vec<GroupSpec>,
+    /// Interpreter and layers of the sandbox, when generated programs were run: their scores depend on it.
+    pub sandbox: Option<String>,
     /// Models in the order asked.
     pub models: Vec<ModelOutcome>,
 }
@@ -247,10 +249,11 @@ impl Evaluation {
                         rows.extend(self.document_rows(run, result));
                     }
                     Err(why) => {
-                        let (NotRun::Missing(reason) | NotRun::Unsupported(reason)) = why;
+                        let (NotRun::Missing(reason) | NotRun::Unsupported(reason) | NotRun::Failed(reason)) = why;
+                        let is_failure = matches!(why, NotRun::Failed(_));
                         rows.push(Row {
                             task: Some(name.clone()),
-                            status: records::Status::Skipped,
+                            status: if is_failure { records::Status::Failed } else { records::Status::Skipped },
                             reason: Some(reason.clone()),
                             ..self.base(run)
                         });
@@ -378,6 +381,7 @@ fn not_run_json(why: &NotRun) -> Value {
     match why {
         NotRun::Missing(reason) => json!({ "status": "missing", "reason": reason }),
         NotRun::Unsupported(reason) => json!({ "status": "unsupported", "reason": reason }),
+        NotRun::Failed(reason) => json!({ "status": "failed", "reason": reason }),
     }
 }
 

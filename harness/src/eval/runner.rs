@@ -70,6 +70,8 @@ pub enum NotRun {
     Missing(String),
     /// This model or build cannot do what it asks.
     Unsupported(String),
+    /// It was asked, and not one document could be scored.
+    Failed(String),
 }
 
 impl std::fmt::Display for NotRun {
@@ -77,6 +79,7 @@ impl std::fmt::Display for NotRun {
         match self {
             Self::Missing(reason) => write!(f, "missing: {reason}"),
             Self::Unsupported(reason) => write!(f, "unsupported: {reason}"),
+            Self::Failed(reason) => write!(f, "failed: {reason}"),
         }
     }
 }
@@ -87,7 +90,7 @@ pub type Outcome = Result<Box<TaskResult>, NotRun>;
 /// Asks one task.
 ///
 /// # Errors
-/// When the data is wrong (a missing field, an empty file), or no document could be scored.
+/// When the data is wrong (a missing field, an empty file).
 pub fn run_task(
     request: &TaskRequest,
     profile: Profile,
@@ -136,7 +139,7 @@ pub fn run_task(
     }
     if result.scores.is_empty() {
         let first = result.samples.iter().find_map(|sample| sample.error.as_deref()).unwrap_or("no documents");
-        anyhow::bail!("task `{}`: none of {} documents could be scored: {first}", request.task, prepared.len());
+        return Ok(Err(NotRun::Failed(format!("none of {} documents could be scored: {first}", prepared.len()))));
     }
     result.aggregates = task.aggregate(&result.scores)?;
     Ok(Ok(Box::new(result)))

@@ -195,7 +195,8 @@ pub fn evaluate(plan: &Plan) -> anyhow::Result<Evaluation> {
         }
         models.push(outcome);
     }
-    Ok(Evaluation { suite: plan.suite.clone(), profile: plan.profile, groups: plan.groups.clone(), models })
+    let sandbox = sandbox.map(|sandbox| format!("Python {}, {}", sandbox.python_version(), sandbox.layers()));
+    Ok(Evaluation { suite: plan.suite.clone(), profile: plan.profile, groups: plan.groups.clone(), sandbox, models })
 }
 
 /// Rows per task, or why there are none; empty unless the documents come from the hub.

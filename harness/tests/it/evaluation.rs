@@ -144,3 +144,15 @@ fn a_document_without_a_field_is_named_with_its_file_and_line() {
     let task = &read(&project.path("out/results.json"))["models"]["t"]["tasks"]["openbookqa"];
     assert_eq!((&task["status"], task.get("metrics")), (&"missing".into(), None));
 }
+
+#[test]
+fn a_task_that_does_not_fit_the_model_fails_alone() {
+    // hendrycks_math generates 256 tokens and the model has 256 positions: no room for a prompt.
+    let (project, run) = trained();
+    let arguments =
+        ["eval", "--task", "boolq,hendrycks_math_algebra", "--limit", "2", "--data", "bundled", "--model", &run, "--out", "out"];
+    let error = stderr(project.harness(&arguments), 0);
+    assert!(error.contains("not run: hendrycks_math_algebra: failed: none of 2 documents could be scored: too long"), "{error}");
+    let tasks = &read(&project.path("out/results.json"))["models"]["t"]["tasks"];
+    assert_eq!((&tasks["hendrycks_math_algebra"]["status"], &tasks["boolq"]["n"]), (&"failed".into(), &2.into()));
+}

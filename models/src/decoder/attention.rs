@@ -9,16 +9,21 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::cache::LayerCache;
 use super::config::DecoderConfig;
 use crate::layers::Linear;
+
+/// Keys and values of one layer that came before the new tokens.
+pub(crate) trait Cached {
+    /// Appends the new keys and values `[B, T, K, d]`, then lets the queries `[B, T, H, d]` attend to everything up to their own position.
+    fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Tensor>;
+}
 
 /// What a layer needs to know about where its input stands in the sequence.
 pub(crate) struct Context<'a> {
     /// `cos`, `sin` of the positions, for rotary networks.
     pub(crate) rotation: Option<&'a (Tensor, Tensor)>,
     /// Keys and values of this layer so far; absent for the training form.
-    pub(crate) cache: Option<LayerCache<'a>>,
+    pub(crate) cache: Option<&'a mut dyn Cached>,
 }
 
 #[derive(Debug)]

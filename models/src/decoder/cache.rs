@@ -11,6 +11,7 @@
 use candle_core::{Result, Tensor, bail};
 use kernels::KvSlab;
 
+use super::attention::Cached;
 use super::config::DecoderConfig;
 
 /// Cached keys and values.
@@ -127,9 +128,8 @@ impl KvCache {
     }
 }
 
-impl LayerCache<'_> {
-    /// Appends the new keys and values, then lets the queries attend to everything up to their own position.
-    pub(crate) fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Tensor> {
+impl Cached for LayerCache<'_> {
+    fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Tensor> {
         self.keys.append(self.rows, k, self.past)?;
         self.values.append(self.rows, v, self.past)?;
         kernels::attention_cached(q, self.keys, self.values, self.past, scale)?.to_dtype(q.dtype())

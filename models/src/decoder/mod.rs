@@ -3,7 +3,8 @@
 //! - [`config`](DecoderConfig): shape and options, presets, checks
 //! - `attention`, `mlp`, `rotary`: what *f* is made of
 //! - `block`: one layer, and where its result joins the stream; read this one first
-//! - [`cache`](KvCache): keys and values for incremental decoding
+//! - [`cache`](KvCache): keys and values for incremental decoding of a batch
+//! - [`runs`](Run): the same for packed runs of tokens that share what came before them
 //!
 //! Parameter names are those of published Llama checkpoints, in the GPT form too:
 //!
@@ -22,16 +23,18 @@ mod cache;
 mod config;
 mod mlp;
 mod rotary;
+mod runs;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use laurel::{Needs, Residual, ResidualStream};
 
-use self::attention::Context;
+use self::attention::{Cached, Context};
 use self::block::Block;
 pub use self::cache::KvCache;
 pub use self::config::{DecoderConfig, MlpKind, NormKind, Positions, RotaryScaling};
 use self::rotary::{Rotary, position_ids};
+pub use self::runs::{KvSegment, Run};
 use crate::cost::{ForwardCost, InputShape, Model, ParamCount};
 use crate::init::Distribution;
 use crate::layers::{Embedding, Linear, Norm, Param};
@@ -212,7 +215,8 @@ impl Decoder {
         let rows: Vec<usize> = (0..batch).collect();
         let mut stream = ResidualStream::start(self.embed(ids, past)?, self.needs); // [B, T, D]
         for (i, layer) in self.layers.iter().enumerate() {
-            let cache = cache.as_deref_mut().map(|cache| cache.layer(i, &rows, past));
+            let mut cache = cache.as_deref_mut().map(|cache| cache.layer(i, &rows, past));
+            let cache = cache.as_mut().map(|cache| cache as &mut dyn Cached);
             layer.forward(&mut stream, &mut Context { rotation: rotation.as_ref(), cache })?;
         }
         self.norm.forward(&stream.finish()?)

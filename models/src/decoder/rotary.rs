@@ -45,6 +45,11 @@ impl Rotary {
         let rows = |table: &Tensor| table.index_select(&ids.flatten_all()?, 0)?.reshape(shape);
         Ok((rows(&self.cos)?, rows(&self.sin)?))
     }
+
+    /// Rows for the given positions, `[N, d/2]`.
+    pub(crate) fn rows(&self, positions: &Tensor) -> Result<(Tensor, Tensor)> {
+        Ok((self.cos.index_select(positions, 0)?, self.sin.index_select(positions, 0)?))
+    }
 }
 
 /// Positions `[B, T]` of the new tokens, stopped at the last of `table_len` entries.

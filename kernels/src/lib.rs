@@ -32,5 +32,6 @@ pub use fused::{
     AdamWParams, adamw_step, add, causal_attention, cross_entropy, embedding, gelu_erf, gelu_tanh, grad_sq_norm, layer_norm,
     linear, linear_cross_entropy, low_rank, low_rank_add, merge, rms_norm, rotary, silu, swiglu, token_nll,
 };
+pub use gemm::panel::{PackedWeight, linear_packed};
 pub use infer::{AttentionRun, KvPiece, KvSlab, append_runs, attention_cached, attention_runs};
 pub use plain::IGNORED;

@@ -71,6 +71,10 @@ impl Attention {
         self.o_proj.forward(&y.reshape((batch, new_tok, self.num_attention_heads * self.head_dim))?)
     }
 
+    pub(crate) fn pack(&mut self) -> Result<()> {
+        [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj, &mut self.o_proj].into_iter().try_for_each(Linear::pack)
+    }
+
     pub(crate) fn init(&self, std: f64, output_std: f64, seed: u64) -> Result<()> {
         for projection in [&self.q_proj, &self.k_proj, &self.v_proj] {
             projection.init(std, seed)?;

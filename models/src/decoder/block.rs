@@ -92,6 +92,11 @@ impl Block {
         self.mlp.forward(&normed)
     }
 
+    pub(crate) fn pack(&mut self) -> Result<()> {
+        self.self_attn.pack()?;
+        self.mlp.pack()
+    }
+
     pub(crate) fn sites(&self) -> &Sites {
         &self.sites
     }

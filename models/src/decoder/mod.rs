@@ -27,6 +27,7 @@ mod runs;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
+use kernels::PackedWeight;
 use laurel::{Needs, Residual, ResidualStream};
 
 use self::attention::{Cached, Context};
@@ -46,7 +47,7 @@ const INIT_STD: f64 = 0.02;
 #[derive(Debug)]
 enum Head {
     /// Shares the embedding table; an optional bias of its own.
-    Tied { bias: Option<Param> },
+    Tied { bias: Option<Param>, packed: Option<PackedWeight> },
     /// A matrix of its own.
     Untied(Linear),
 }
@@ -84,7 +85,7 @@ impl Decoder {
         let head = vb.pp("lm_head");
         let head = if config.tie_word_embeddings {
             let bias = config.head_bias.then(|| Param::new(config.vocab_size, "bias", &head)).transpose()?;
-            Head::Tied { bias }
+            Head::Tied { bias, packed: None }
         } else {
             Head::Untied(Linear::new(hidden, config.vocab_size, config.head_bias, &head)?)
         };
@@ -127,9 +128,23 @@ impl Decoder {
         }
         self.norm.init(seed)?;
         match &self.head {
-            Head::Tied { bias } => bias.as_ref().map_or(Ok(()), |bias| bias.init(Distribution::Constant(0.0), seed)),
+            Head::Tied { bias, .. } => bias.as_ref().map_or(Ok(()), |bias| bias.init(Distribution::Constant(0.0), seed)),
             Head::Untied(linear) => linear.init(INIT_STD, seed),
         }
+    }
+
+    /// The same network for inference alone: frozen f32 matrices on the CPU are brought into the order in which products read them, in place of the
+    /// tensors (a tied table is kept beside its copy). Anything else stays as it is. What a row of a product gives then depends on no other row.
+    ///
+    /// # Errors
+    /// When memory for a matrix cannot be had.
+    pub fn packed(mut self) -> Result<Self> {
+        self.layers.iter_mut().try_for_each(Block::pack)?;
+        match &mut self.head {
+            Head::Tied { packed, .. } => *packed = PackedWeight::new(self.embed_tokens.table())?,
+            Head::Untied(linear) => linear.pack()?,
+        }
+        Ok(self)
     }
 
     /// The config it was built from.
@@ -175,7 +190,13 @@ impl Decoder {
     /// Activations `[.., D]` to logits `[.., V]`.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         match &self.head {
-            Head::Tied { bias } => kernels::linear(hidden, self.embed_tokens.table(), bias.as_ref().map(Param::tensor)),
+            Head::Tied { bias, packed } => {
+                let bias = bias.as_ref().map(Param::tensor);
+                match packed {
+                    Some(packed) => kernels::linear_packed(hidden, packed, bias),
+                    None => kernels::linear(hidden, self.embed_tokens.table(), bias),
+                }
+            }
             Head::Untied(linear) => linear.forward(hidden),
         }
     }
@@ -185,7 +206,7 @@ impl Decoder {
     pub fn loss(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let rows = self.hidden(ids)?.reshape(((), self.config.hidden_size))?; // [B·T, D]
         let (weight, bias) = match &self.head {
-            Head::Tied { bias } => (self.embed_tokens.table(), bias.as_ref().map(Param::tensor)),
+            Head::Tied { bias, .. } => (self.embed_tokens.table(), bias.as_ref().map(Param::tensor)),
             Head::Untied(linear) => linear.parts(),
         };
         kernels::linear_cross_entropy(&rows, weight, bias, &targets.flatten_all()?)

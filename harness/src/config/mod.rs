@@ -16,7 +16,7 @@ pub mod sweep;
 pub mod train;
 
 pub use load::{Loaded, load, nearest};
-pub use suite::{OnMissing, SuiteConfig, SuiteTask};
+pub use suite::{OnMissing, Requires, SuiteConfig, SuiteTask};
 pub use sweep::SweepConfig;
 pub use train::{DataConfig, DataFormat, OptimizerConfig, Schedule, TrainConfig};
 

@@ -16,11 +16,15 @@
 //! | [`runner`] | one task on one model |
 //! | [`sandbox`] | programs that a model wrote, run in isolation |
 //! | [`suite`] | subjects, folders and tasks from their names |
-//! | [`results`] | `results.json`, samples, rows |
+//! | [`results`] | results as JSON, samples, rows |
+//! | [`files`] | the folder they are written to |
+//! | [`shards`] | parts of an evaluation, joined again |
+//! | [`verify`] | this build against stored answers of the reference harness |
 
 pub mod adapter;
 pub mod cache;
 pub mod encode;
+pub mod files;
 pub mod generation;
 pub mod model;
 pub mod prefix_tree;
@@ -28,9 +32,11 @@ pub mod results;
 pub mod runner;
 pub mod sandbox;
 pub mod score;
+pub mod shards;
 pub mod suite;
+pub mod verify;
 
 pub use adapter::{AnswerOptions, Evaluator};
 pub use cache::ResponseCache;
 pub use model::LoadedModel;
-pub use score::Budget;
+pub use score::{Budget, Softmax};

@@ -11,8 +11,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
+use half::{bf16, f16};
 use models::{Decoder, KvSegment, Run};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::encode::EncodedPair;
 use super::prefix_tree::{self, Node};
@@ -36,6 +38,28 @@ impl Default for Budget {
     }
 }
 
+/// The number format in which log-probabilities are rounded; they are always computed in f32 or wider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Softmax {
+    /// Not rounded.
+    #[default]
+    F32,
+    /// To the model's own type, each token's and the sum, as the reference harness does when it is not told otherwise.
+    Model,
+}
+
+impl Softmax {
+    /// Rounds a value of a model of the given type.
+    fn round(self, value: f64, dtype: DType) -> f64 {
+        match (self, dtype) {
+            (Self::Model, DType::BF16) => bf16::from_f64(value).to_f64(),
+            (Self::Model, DType::F16) => f16::from_f64(value).to_f64(),
+            _ => value,
+        }
+    }
+}
+
 /// What one pair scored.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PairScore {
@@ -55,7 +79,13 @@ pub(super) const LOGITS_ELEMENTS: usize = 4 << 20;
 ///
 /// # Errors
 /// When a forward pass fails. A pair whose logits are not finite scores NaN, which the caller must refuse.
-pub fn score_pairs(decoder: &Decoder, pairs: &[EncodedPair], budget: Budget, done: &mut Scored<'_>) -> Result<()> {
+pub fn score_pairs(
+    decoder: &Decoder,
+    pairs: &[EncodedPair],
+    budget: Budget,
+    softmax: Softmax,
+    done: &mut Scored<'_>,
+) -> Result<()> {
     let inputs: Vec<&[u32]> = pairs.iter().map(|pair| pair.input.as_slice()).collect();
     let mut roots = prefix_tree::build(&inputs, budget.share_prefixes);
     // The longest on top: the first pass is the memory peak and early time estimates are upper bounds.
@@ -63,7 +93,7 @@ pub fn score_pairs(decoder: &Decoder, pairs: &[EncodedPair], budget: Budget, don
     let held = Rc::new(Cell::new(0));
     let mut stack: Vec<Item<'_>> = roots.iter().map(|node| Item::new(decoder, node, &[], &held)).collect();
     let scores = vec![PairScore { loglikelihood: 0.0, is_greedy: true }; pairs.len()];
-    let mut scorer = Scorer { decoder, pairs, scores };
+    let mut scorer = Scorer { decoder, pairs, softmax, scores };
     while !stack.is_empty() {
         let mut pass = take_pass(&mut stack, budget, held.get());
         let hidden = forward(decoder, pairs, &mut pass)?; // [N, D]
@@ -86,7 +116,8 @@ pub fn score_pairs(decoder: &Decoder, pairs: &[EncodedPair], budget: Budget, don
             children.sort_by_key(|child| depth(child));
             stack.extend(children.into_iter().map(|child| Item::new(decoder, child, &chain, &held)));
         }
-        let finished: Vec<(usize, PairScore)> = finished.into_iter().map(|&member| (member, scorer.scores[member])).collect();
+        let finished: Vec<(usize, PairScore)> =
+            finished.into_iter().map(|&member| (member, scorer.final_score(member))).collect();
         done(&finished);
     }
     Ok(())
@@ -175,6 +206,7 @@ fn forward(decoder: &Decoder, pairs: &[EncodedPair], pass: &mut [(Item<'_>, usiz
 struct Scorer<'a> {
     decoder: &'a Decoder,
     pairs: &'a [EncodedPair],
+    softmax: Softmax,
     scores: Vec<PairScore>,
 }
 
@@ -182,6 +214,11 @@ struct Scorer<'a> {
 type Wanted = (u32, usize, u32);
 
 impl Scorer<'_> {
+    fn final_score(&self, pair: usize) -> PairScore {
+        let score = self.scores[pair];
+        PairScore { loglikelihood: self.softmax.round(score.loglikelihood, self.decoder.dtype()), ..score }
+    }
+
     /// Scores the targets that fall into a pass.
     fn score(&mut self, hidden: &Tensor, pass: &[(Item<'_>, usize)]) -> Result<()> {
         let mut wanted: Vec<Wanted> = Vec::new();
@@ -224,9 +261,15 @@ impl Scorer<'_> {
                     );
                 }
                 let (log_normaliser, most_probable) = summary[at];
+                let (row, dtype, target) = (&logits[at * vocab_size..], self.decoder.dtype(), target as usize);
+                let of = |id: usize| self.softmax.round(f64::from(row[id]) - log_normaliser, dtype);
                 let score = &mut self.scores[pair];
-                score.loglikelihood += f64::from(logits[at * vocab_size + target as usize]) - log_normaliser;
-                score.is_greedy &= most_probable == target as usize;
+                score.loglikelihood += of(target);
+                score.is_greedy &= match self.softmax {
+                    Softmax::F32 => most_probable == target,
+                    // Rounding makes ties; the lowest id wins them.
+                    Softmax::Model => of(target) == of(most_probable) && !(0..target).any(|id| of(id) == of(target)),
+                };
             }
         }
         Ok(())
@@ -280,6 +323,15 @@ mod tests {
         let (value, best) = log_sum_exp(&[1000.0, 1000.0, 0.0]);
         assert_eq!((value, best), (1000.0 + 2f64.ln(), 0));
         assert!(log_sum_exp(&[0.0, f32::NAN]).0.is_nan());
+    }
+
+    #[test]
+    fn log_probabilities_are_rounded_to_the_models_type_on_request_only() {
+        // bf16 has 8 bits of mantissa: 1/128 is the step between 1 and 2.
+        assert_eq!(Softmax::F32.round(-1.003, DType::BF16), -1.003);
+        assert_eq!(Softmax::Model.round(-1.003, DType::BF16), -1.0);
+        assert_eq!(Softmax::Model.round(-1.006, DType::BF16), -1.0 - 1.0 / 128.0);
+        assert_eq!(Softmax::Model.round(-1.003, DType::F32), -1.003);
     }
 
     #[test]

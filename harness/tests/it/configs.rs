@@ -122,7 +122,7 @@ fn the_reference_config_names_every_field() {
 fn every_suite_and_sweep_loads_and_names_what_exists() {
     for file in files("suites") {
         let suite = SuiteConfig::load(&file, &[]).unwrap_or_else(|error| panic!("{error:#}"));
-        for task in &suite.tasks {
+        for task in suite.tasks.iter().filter(|task| task.requires.is_none()) {
             let expanded = tasks::expand(&[&task.name]);
             assert!(expanded.is_ok_and(|leaves| !leaves.is_empty()), "{}: task `{}`", file.display(), task.name);
         }

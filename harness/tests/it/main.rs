@@ -1,5 +1,6 @@
 //! Integration tests of the program, one binary: each module is a part of it seen from outside.
 
+mod bad_input;
 mod command_line;
 mod configs;
 mod demo_world;

@@ -27,10 +27,11 @@ pub mod infer;
 mod parallel;
 pub mod plain;
 mod simd;
+mod stand_in;
 
 pub use fused::{
-    AdamWParams, adamw_step, add, causal_attention, cross_entropy, embedding, gelu_erf, gelu_tanh, grad_sq_norm, layer_norm,
-    linear, linear_cross_entropy, low_rank, low_rank_add, merge, rms_norm, rotary, silu, swiglu, token_nll,
+    AdamWParams, Merge, adamw_step, add, causal_attention, cross_entropy, embedding, gelu_erf, gelu_tanh, grad_sq_norm,
+    layer_norm, linear, linear_cross_entropy, low_rank, merge, rms_norm, rotary, silu, swiglu, token_nll,
 };
 pub use infer::{KvSlab, attention_cached};
 pub use plain::IGNORED;

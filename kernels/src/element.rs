@@ -6,9 +6,6 @@ use half::bf16;
 
 /// A number format of activations.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
-    /// Its name in candle.
-    const DTYPE: DType;
-
     /// The number as f32, exactly.
     fn wide(self) -> f32;
     /// The nearest number of the format.
@@ -22,8 +19,6 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
 }
 
 impl Element for f32 {
-    const DTYPE: DType = DType::F32;
-
     #[inline(always)]
     fn wide(self) -> f32 {
         self
@@ -49,8 +44,6 @@ impl Element for f32 {
 }
 
 impl Element for bf16 {
-    const DTYPE: DType = DType::BF16;
-
     #[inline(always)]
     fn wide(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)

@@ -226,7 +226,7 @@ mod packed {
     /// A cache line of packed pairs.
     #[derive(Clone, Copy)]
     #[repr(align(64))]
-    struct Line([u32; 16]);
+    struct Line(#[expect(dead_code, reason = "read and written through addresses")] [u32; 16]);
 
     thread_local! {
         /// Packed operands, kept between products: fresh memory would cost a page fault per 4 KiB.

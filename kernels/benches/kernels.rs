@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use criterion::{Criterion, criterion_group, criterion_main};
-use kernels::{KvSlab, plain};
+use kernels::{KvSlab, Merge, plain};
 
 fn variable(dims: &[usize]) -> Var {
     let count: usize = dims.iter().product();

@@ -31,9 +31,9 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (out_features, in_features) = w.dims2()?;
     let mut out_dims = dims.clone();
     out_dims[dims.len() - 1] = out_features;
-    let y = x.reshape((rows, in_features))?.matmul(&w.t()?)?; // [rows, out]
+    let y = x.reshape((rows, in_features))?.matmul(&w.to_dtype(x.dtype())?.t()?)?; // [rows, out]
     let y = match bias {
-        Some(bias) => y.broadcast_add(bias)?,
+        Some(bias) => y.broadcast_add(&bias.to_dtype(x.dtype())?)?,
         None => y,
     };
     y.reshape(out_dims)
@@ -44,7 +44,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     check::norm("rms_norm", x, weight, None)?;
     let wide_x = x.to_dtype(wide(x.dtype()))?;
     let scale = (wide_x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
-    wide_x.broadcast_div(&scale)?.to_dtype(x.dtype())?.broadcast_mul(weight)
+    wide_x.broadcast_div(&scale)?.to_dtype(x.dtype())?.broadcast_mul(&weight.to_dtype(x.dtype())?)
 }
 
 /// `(x − mean) / √(var + eps) · weight + bias` over the last axis, see [`crate::layer_norm`].
@@ -53,9 +53,9 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) 
     let wide_x = x.to_dtype(wide(x.dtype()))?;
     let centred = wide_x.broadcast_sub(&wide_x.mean_keepdim(D::Minus1)?)?;
     let scale = (centred.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
-    let y = centred.broadcast_div(&scale)?.to_dtype(x.dtype())?.broadcast_mul(weight)?;
+    let y = centred.broadcast_div(&scale)?.to_dtype(x.dtype())?.broadcast_mul(&weight.to_dtype(x.dtype())?)?;
     match bias {
-        Some(bias) => y.broadcast_add(bias),
+        Some(bias) => y.broadcast_add(&bias.to_dtype(x.dtype())?),
         None => Ok(y),
     }
 }
@@ -186,7 +186,8 @@ pub fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// `α·(fx + fx2) + β·(x + (x·down)·up + Σ z_j·up_j)`, see [`crate::merge`].
 pub fn merge(args: &Merge<'_>) -> Result<Tensor> {
     let features = check::merge(args)?;
-    let fx = args.fx2.map_or_else(|| Ok(args.fx.clone()), |fx2| args.fx + fx2)?;
+    let wide = |t: &Tensor| t.to_dtype(args.x.dtype());
+    let fx = args.fx2.map_or_else(|| wide(args.fx), |fx2| wide(args.fx)? + wide(fx2)?)?;
     let mut residual = args.x.clone();
     if let Some((down, up)) = args.map {
         residual = (residual + low_rank(args.x, down, up)?)?;
@@ -204,5 +205,5 @@ pub fn merge(args: &Merge<'_>) -> Result<Tensor> {
 /// `a + b`, see [`crate::add`].
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     check::same_shape("add", "b", a, b)?;
-    a + b
+    a + b.to_dtype(a.dtype())?
 }

@@ -1,4 +1,4 @@
-//! Custom operations of more than three differentiable arguments, which candle does not know.
+//! Custom operations of more than three differentiable arguments, which candle's graph does not know (our [`crate::Tape`] does).
 //!
 //! An operation keeps its further arguments itself and is applied to *stand-ins* for them: tensors that have a shape and a place in
 //! the graph but no elements. What the operation returns as a stand-in's gradient is handed on to the arguments behind it:
@@ -10,7 +10,7 @@
 //! A stand-in must never be read: only the operation that made it may take it as an argument.
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-/// A stand-in for `a + b` of equal shapes.
+/// A stand-in for `a + b` of equal shapes and formats.
 pub(crate) fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     a.apply_op2(b, Sum)
 }
@@ -37,8 +37,10 @@ impl CustomOp2 for Sum {
         "sum stand-in"
     }
 
-    fn cpu_fwd(&self, _: &CpuStorage, l1: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((no_elements(), l1.shape().clone()))
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        // of the summands' format, because their gradient is
+        let none = if matches!(s1, CpuStorage::BF16(_)) { CpuStorage::BF16(vec![]) } else { no_elements() };
+        Ok((none, l1.shape().clone()))
     }
 
     fn bwd(&self, a: &Tensor, b: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {

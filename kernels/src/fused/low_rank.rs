@@ -14,6 +14,7 @@ use crate::access::{F32Ref, f32s, is_fast, output, tensor};
 use crate::gemm::{Operand, Product, skinny};
 use crate::parallel::{self, Disjoint};
 use crate::simd::{Isa, LANES, multiversion};
+use crate::tape::apply3;
 use crate::{check, plain};
 
 /// Rows of one task, and of one partial sum of the weights' gradients.
@@ -34,7 +35,7 @@ pub fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
         return plain::low_rank(x, down, up);
     }
     check::low_rank(x, down, up)?;
-    x.contiguous()?.apply_op3(&down.contiguous()?, &up.contiguous()?, LowRank { inner: OnceLock::new() })
+    apply3(&x.contiguous()?, &down.contiguous()?, &up.contiguous()?, LowRank { inner: OnceLock::new() })
 }
 
 struct LowRank {

@@ -15,28 +15,32 @@
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use half::bf16;
 use rayon::prelude::*;
 
+use super::cast;
 use crate::access::{F32Ref, f32s, is_fast, output, tensor};
+use crate::element::{Element, Lock, elements, in_f32, is_element, output_of, tensor_of, with_element};
 use crate::fused::low_rank::{THIN, add_thin, transposed};
 use crate::gemm::{Operand, Product, skinny};
 use crate::parallel::{self, Disjoint, PIECE, is_worth_it};
 use crate::simd::{dot, multiversion};
+use crate::tape::{self, apply2, apply3};
 use crate::{check, plain, stand_in};
 
 /// Rows of one task, and of one partial sum of the weights' gradients.
 const ROWS: usize = 64;
 
-/// `a + b` of equal shapes, on all threads.
+/// `a + b` of equal shapes, on all threads; the output has the dtype of `a`.
 ///
 /// # Errors
 /// When the shapes differ.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if !is_fast(&[a, b]) {
+    if !is_element(a) || !is_element(b) {
         return plain::add(a, b);
     }
     check::same_shape("add", "b", a, b)?;
-    a.contiguous()?.apply_op2(&b.contiguous()?, Add)
+    apply2(&a.contiguous()?, &b.contiguous()?, Add)
 }
 
 /// Operands of [`merge`]; `D` is the width of the activations, `[.., D]`.
@@ -62,47 +66,56 @@ impl<'a> Merge<'a> {
         Self { fx, fx2: None, x, ab: None, map: None, branches: &[] }
     }
 
-    fn tensors(&self) -> Vec<&'a Tensor> {
+    /// Whether the fused form serves: an f32 stream, a block's output in f32 or bf16, parameters in either.
+    fn is_fast(&self) -> bool {
         let maps = self.map.into_iter().flat_map(|(down, up)| [down, up]);
         let branches = self.branches.iter().flat_map(|(z, up)| [z, up]);
-        [self.fx, self.x].into_iter().chain(self.fx2).chain(self.ab).chain(maps).chain(branches).collect()
+        let parts_agree = self.fx2.is_none_or(|fx2| fx2.dtype() == self.fx.dtype() && is_element(fx2));
+        is_fast(&[self.x])
+            && is_element(self.fx)
+            && parts_agree
+            && self.ab.into_iter().chain(maps).chain(branches).all(is_element)
     }
 }
 
 /// `α·(fx + fx2) + β·(x + (x·down)·up + Σ z_j·up_j)`; absent parts are left out.
 ///
-/// - Shape: that of `fx`.
+/// - Shape: that of `fx`; the output has the dtype of `x`, and `fx` and `fx2` may be bf16 beside an f32 `x`.
 /// - Cost: `4·r·D + Σ 2·r_j·D` FLOPs per row forward, twice that backward; bound by memory for the ranks in use.
 /// - Kept for backward: the arguments and `x·down`, r numbers per row.
 ///
 /// # Errors
 /// When the shapes do not fit.
 pub fn merge(args: &Merge<'_>) -> Result<Tensor> {
-    if !is_fast(&args.tensors()) {
+    if !args.is_fast() {
         return plain::merge(args);
     }
     check::merge(args)?;
     let owned = |t: &Tensor| t.contiguous();
-    let pair = |(a, b): (&Tensor, &Tensor)| Ok::<_, candle_core::Error>((owned(a)?, owned(b)?));
+    let pair = |(a, b): (&Tensor, &Tensor)| Ok::<_, candle_core::Error>((in_f32(a)?, in_f32(b)?));
     let (fx, x) = (owned(args.fx)?, owned(args.x)?);
     let op = MergeOp {
         fx: fx.clone(),
         fx2: args.fx2.map(owned).transpose()?,
-        ab: args.ab.map(owned).transpose()?,
+        ab: args.ab.map(in_f32).transpose()?,
         map: args.map.map(pair).transpose()?,
         branches: args.branches.iter().map(|(z, up)| pair((z, up))).collect::<Result<_>>()?,
         inner: OnceLock::new(),
     };
+    if tape::is_noting(&op.arguments(&x)) {
+        let result = with_element!(op.fx, T => op.forward::<T>(&F32Ref::new(&x)?, x.shape()))?;
+        return tape::note(result, move |_, grad| op.argument_gradients(x, grad));
+    }
     let fx = match &op.fx2 {
         Some(fx2) => stand_in::sum(&fx, fx2)?,
         None => fx,
     };
     let small = op.small();
     if small.is_empty() {
-        return fx.apply_op2(&x, op);
+        return apply2(&fx, &x, op);
     }
     let small = stand_in::bundle(&small)?;
-    fx.apply_op3(&x, &small, op)
+    apply3(&fx, &x, &small, op)
 }
 
 struct Add;
@@ -113,25 +126,36 @@ impl CustomOp2 for Add {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (a, b) = (f32s(s1, l1)?, f32s(s2, l2)?);
-        let mut y = output(a.len());
-        if is_worth_it(a.len()) {
-            y.par_chunks_mut(PIECE).zip(a.par_chunks(PIECE).zip(b.par_chunks(PIECE))).for_each(|(y, (a, b))| add_slices(a, b, y));
-        } else {
-            add_slices(a, b, &mut y);
-        }
-        Ok((CpuStorage::F32(y), l1.shape().clone()))
+        let half = |s: &CpuStorage| matches!(s, CpuStorage::BF16(_));
+        let y = match (half(s1), half(s2)) {
+            (false, false) => sums::<f32, f32>(elements(s1, l1)?, elements(s2, l2)?),
+            (false, true) => sums::<f32, bf16>(elements(s1, l1)?, elements(s2, l2)?),
+            (true, false) => sums::<bf16, f32>(elements(s1, l1)?, elements(s2, l2)?),
+            (true, true) => sums::<bf16, bf16>(elements(s1, l1)?, elements(s2, l2)?),
+        };
+        Ok((y, l1.shape().clone()))
     }
 
     fn bwd(&self, a: &Tensor, b: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((a.track_op().then(|| grad.clone()), b.track_op().then(|| grad.clone())))
+        let db = if b.track_op() { Some(cast(grad, b.dtype())?) } else { None };
+        Ok((a.track_op().then(|| grad.clone()), db))
     }
 }
 
+fn sums<A: Element, B: Element>(a: &[A], b: &[B]) -> CpuStorage {
+    let mut y = output_of::<A>(a.len());
+    if is_worth_it(a.len()) {
+        y.par_chunks_mut(PIECE).zip(a.par_chunks(PIECE).zip(b.par_chunks(PIECE))).for_each(|(y, (a, b))| add_slices(a, b, y));
+    } else {
+        add_slices(a, b, &mut y);
+    }
+    A::storage(y)
+}
+
 multiversion! {
-    fn add_slices<S>(a: &[f32], b: &[f32], y: &mut [f32]) {
-        for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-            *y = a + b;
+    fn add_slices<S, A: Element, B: Element>(a: &[A], b: &[B], y: &mut [A]) {
+        for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
+            *y = A::narrow(a.wide() + b.wide());
         }
     }
 }
@@ -149,8 +173,6 @@ struct MergeOp {
 
 /// The same, locked for reading, with what both directions need of them.
 struct Operands<'a> {
-    fx: F32Ref<'a>,
-    fx2: Option<F32Ref<'a>>,
     ab: Option<F32Ref<'a>>,
     zs: Vec<F32Ref<'a>>,
     /// β·U, `[R, D]`, and U itself.
@@ -201,6 +223,35 @@ impl MergeOp {
         self.ab.iter().chain(map).chain(self.branches.iter().flat_map(|(z, up)| [z, up])).collect()
     }
 
+    fn arguments<'a>(&'a self, x: &'a Tensor) -> Vec<&'a Tensor> {
+        [&self.fx, x].into_iter().chain(&self.fx2).chain(self.small()).collect()
+    }
+
+    /// Every argument with its gradient.
+    fn argument_gradients(self, x: Tensor, grad: &Tensor) -> Result<Vec<(Tensor, Option<Tensor>)>> {
+        let small = self.small();
+        let wants_fx = self.fx.track_op() || self.fx2.as_ref().is_some_and(Tensor::track_op);
+        let wanted = [wants_fx, x.track_op(), small.iter().any(|t| t.track_op())];
+        let [d_fx, d_x, d_small] = self.gradients(&x, grad, wanted)?;
+        let mut gradients = vec![];
+        let mut start = 0;
+        for argument in small {
+            let len = argument.elem_count();
+            if let Some(flat) = &d_small {
+                let piece = flat.narrow(0, start, len)?.reshape(argument.shape())?;
+                gradients.push((argument.clone(), Some(piece)));
+            }
+            start += len;
+        }
+        gradients.extend(self.fx2.map(|fx2| (fx2, d_fx.clone())));
+        gradients.extend([(self.fx, d_fx), (x, d_x)]);
+        Ok(gradients)
+    }
+
+    fn locks(&self) -> (Lock<'_>, Option<Lock<'_>>) {
+        (Lock::new(&self.fx), self.fx2.as_ref().map(Lock::new))
+    }
+
     fn operands(&self) -> Result<Operands<'_>> {
         let d = self.fx.dims()[self.fx.rank() - 1];
         let mut up = vec![];
@@ -224,8 +275,6 @@ impl MergeOp {
             None => None,
         };
         Ok(Operands {
-            fx: F32Ref::new(&self.fx)?,
-            fx2: self.fx2.as_ref().map(F32Ref::new).transpose()?,
             ab,
             zs: self.branches.iter().map(|(z, _)| F32Ref::new(z)).collect::<Result<_>>()?,
             scaled_up,
@@ -237,8 +286,10 @@ impl MergeOp {
         })
     }
 
-    fn forward(&self, x: &[f32], shape: &Shape) -> Result<(CpuStorage, Shape)> {
+    fn forward<T: Element>(&self, x: &[f32], shape: &Shape) -> Result<(CpuStorage, Shape)> {
         let o = self.operands()?;
+        let (lock, lock2) = self.locks();
+        let (fx, fx2) = (lock.elements::<T>()?, lock2.as_ref().map_or(Ok(&[][..]), Lock::elements::<T>)?);
         let (d, rank, rows) = (o.d, o.rank(), x.len() / o.d);
         let (mut y, mut inner) = (output(x.len()), output(rows * o.own));
         let (target, target_z) = (Disjoint::new(&mut y), Disjoint::new(&mut inner));
@@ -247,9 +298,10 @@ impl MergeOp {
             let (start, end) = range(task);
             // SAFETY: each task has its own rows of both results.
             let (y, own) = unsafe { (target.range(start * d, end * d), target_z.range(start * o.own, end * o.own)) };
-            let fx2 = o.fx2.as_ref().map_or(&[][..], |fx2| &fx2[start * d..end * d]);
-            let x = &x[start * d..end * d];
-            combine(&o.fx[start * d..end * d], fx2, x, (o.alpha(), o.beta()), y);
+            let block = start * d..end * d;
+            let fx2 = if fx2.is_empty() { fx2 } else { &fx2[block.clone()] };
+            let x = &x[block.clone()];
+            combine(&fx[block], fx2, x, (o.alpha(), o.beta()), y);
             if let Some((down, turned)) = &o.down {
                 if o.own <= THIN {
                     skinny::product_one_thread(x, turned, own, d);
@@ -270,20 +322,27 @@ impl MergeOp {
         Ok((CpuStorage::F32(y), shape.clone()))
     }
 
+    fn gradients(&self, x: &Tensor, grad: &Tensor, wanted: [bool; 3]) -> Result<[Option<Tensor>; 3]> {
+        with_element!(self.fx, T => self.backward::<T>(x, grad, wanted))
+    }
+
     /// Gradients of `fx`, of `x`, and of the small arguments one behind the other.
-    fn backward(&self, x: &Tensor, grad: &Tensor, wanted: [bool; 3]) -> Result<[Option<Tensor>; 3]> {
+    fn backward<T: Element>(&self, x: &Tensor, grad: &Tensor, wanted: [bool; 3]) -> Result<[Option<Tensor>; 3]> {
         let [wants_fx, wants_x, wants_small] = wanted;
         let grad = grad.contiguous()?;
         if self.small().is_empty() {
-            return Ok([wants_fx.then(|| grad.clone()), wants_x.then(|| grad.clone()), None]);
+            let d_fx = if wants_fx { Some(cast(&grad, self.fx.dtype())?) } else { None };
+            return Ok([d_fx, wants_x.then(|| grad.clone()), None]);
         }
         let o = self.operands()?;
+        let (lock, lock2) = self.locks();
+        let (fx, fx2) = (lock.elements::<T>()?, lock2.as_ref().map_or(Ok(&[][..]), Lock::elements::<T>)?);
         let (xs, g) = (F32Ref::new(x)?, F32Ref::new(&grad)?);
         let own_z = self.inner.get().map_or(&[][..], Vec::as_slice);
         let (d, rank, rows) = (o.d, o.rank(), xs.len() / o.d);
         let copies = o.ab.is_none(); // α = β = 1: the gradient itself is that of fx, and of x where x has no map
         let (needs_fx, needs_x) = (wants_fx && !copies, wants_x && !(copies && o.own == 0));
-        let mut d_fx = output(if needs_fx { g.len() } else { 0 });
+        let mut d_fx = output_of::<T>(if needs_fx { g.len() } else { 0 });
         let mut d_x = output(if needs_x { g.len() } else { 0 });
         let mut d_zs: Vec<Vec<f32>> = o.ranks.iter().map(|r| output(rows * r)).collect();
         let width = o.ab.as_ref().map_or(0, |ab| ab.len() / 2);
@@ -309,9 +368,10 @@ impl MergeOp {
             };
             if let Some(ab) = &o.ab {
                 let ab = ab.split_at(width);
-                let fx2 = o.fx2.as_ref().map_or(&[][..], |fx2| &fx2[block.clone()]);
-                scale(g, ab, d_fx, d_x);
-                weight_sums(&o.fx[block.clone()], fx2, x, g, d_ab);
+                let fx2 = if fx2.is_empty() { fx2 } else { &fx2[block.clone()] };
+                scale(g, ab.0, d_fx);
+                scale(g, ab.1, d_x);
+                weight_sums(&fx[block], fx2, x, g, d_ab);
             } else if needs_x {
                 d_x.copy_from_slice(g);
             }
@@ -353,13 +413,18 @@ impl MergeOp {
         for part in parts {
             sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += f64::from(part));
         }
-        let gradient = |wants: bool, needs: bool, data: Vec<f32>| match (wants, needs) {
-            (true, true) => tensor(data, x.dims()).map(Some),
-            (true, false) => Ok(Some(grad.clone())),
-            _ => Ok(None),
+        let d_fx = match (wants_fx, needs_fx) {
+            (true, true) => Some(tensor_of(d_fx, x.dims())?),
+            (true, false) => Some(cast(&grad, self.fx.dtype())?),
+            _ => None,
+        };
+        let d_x = match (wants_x, needs_x) {
+            (true, true) => Some(tensor(d_x, x.dims())?),
+            (true, false) => Some(grad.clone()),
+            _ => None,
         };
         let small = wants_small.then(|| self.small_gradients(&o, &sums, &d_zs)).transpose()?;
-        Ok([gradient(wants_fx, needs_fx, d_fx)?, gradient(wants_x, needs_x, d_x)?, small])
+        Ok([d_fx, d_x, small])
     }
 
     /// The gradients of [`Self::small`] in its order.
@@ -418,11 +483,11 @@ impl CustomOp2 for MergeOp {
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward(f32s(s2, l2)?, l2.shape())
+        with_element!(self.fx, T => self.forward::<T>(f32s(s2, l2)?, l2.shape()))
     }
 
     fn bwd(&self, fx: &Tensor, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [d_fx, d_x, _] = self.backward(x, grad, [fx.track_op(), x.track_op(), false])?;
+        let [d_fx, d_x, _] = self.gradients(x, grad, [fx.track_op(), x.track_op(), false])?;
         Ok((d_fx, d_x))
     }
 }
@@ -441,7 +506,7 @@ impl CustomOp3 for MergeOp {
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.forward(f32s(s2, l2)?, l2.shape())
+        with_element!(self.fx, T => self.forward::<T>(f32s(s2, l2)?, l2.shape()))
     }
 
     fn bwd(
@@ -452,35 +517,35 @@ impl CustomOp3 for MergeOp {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [d_fx, d_x, d_small] = self.backward(x, grad, [fx.track_op(), x.track_op(), small.track_op()])?;
+        let [d_fx, d_x, d_small] = self.gradients(x, grad, [fx.track_op(), x.track_op(), small.track_op()])?;
         Ok((d_fx, d_x, d_small))
     }
 }
 
 multiversion! {
     /// `y = α·(fx + fx2) + β·x`; `fx2` may be empty, α and β have one number or one per feature.
-    fn combine<S>(fx: &[f32], fx2: &[f32], x: &[f32], ab: (&[f32], &[f32]), y: &mut [f32]) {
+    fn combine<S, T: Element>(fx: &[T], fx2: &[T], x: &[f32], ab: (&[f32], &[f32]), y: &mut [f32]) {
         let (alpha, beta) = ab;
         if let (&[alpha], &[beta]) = (alpha, beta) {
             if fx2.is_empty() {
-                for ((y, &f), &x) in y.iter_mut().zip(fx).zip(x) {
-                    *y = S::fma(alpha, f, beta * x);
+                for ((y, f), &x) in y.iter_mut().zip(fx).zip(x) {
+                    *y = S::fma(alpha, f.wide(), beta * x);
                 }
             } else {
-                for (((y, &f), &f2), &x) in y.iter_mut().zip(fx).zip(fx2).zip(x) {
-                    *y = S::fma(alpha, f + f2, beta * x);
+                for (((y, f), f2), &x) in y.iter_mut().zip(fx).zip(fx2).zip(x) {
+                    *y = S::fma(alpha, f.wide() + f2.wide(), beta * x);
                 }
             }
             return;
         }
         let d = alpha.len();
         for (row, (y, (f, x))) in y.chunks_exact_mut(d).zip(fx.chunks_exact(d).zip(x.chunks_exact(d))).enumerate() {
-            for ((((y, &f), &x), &alpha), &beta) in y.iter_mut().zip(f).zip(x).zip(alpha).zip(beta) {
-                *y = S::fma(alpha, f, beta * x);
+            for ((((y, f), &x), &alpha), &beta) in y.iter_mut().zip(f).zip(x).zip(alpha).zip(beta) {
+                *y = S::fma(alpha, f.wide(), beta * x);
             }
             if !fx2.is_empty() {
-                for ((y, &f), &alpha) in y.iter_mut().zip(&fx2[row * d..]).zip(alpha) {
-                    *y = S::fma(alpha, f, *y);
+                for ((y, f), &alpha) in y.iter_mut().zip(&fx2[row * d..]).zip(alpha) {
+                    *y = S::fma(alpha, f.wide(), *y);
                 }
             }
         }
@@ -488,20 +553,18 @@ multiversion! {
 }
 
 multiversion! {
-    /// `d_fx = α·g` and `d_x = β·g`, each unless empty.
-    fn scale<S>(g: &[f32], ab: (&[f32], &[f32]), d_fx: &mut [f32], d_x: &mut [f32]) {
-        for (weight, target) in [(ab.0, d_fx), (ab.1, d_x)] {
-            if let &[weight] = weight {
-                for (target, &g) in target.iter_mut().zip(g) {
-                    *target = weight * g;
-                }
-                continue;
+    /// `target = weight·g`, one weight or one per feature; nothing when the target is empty.
+    fn scale<S, T: Element>(g: &[f32], weight: &[f32], target: &mut [T]) {
+        if let &[weight] = weight {
+            for (target, &g) in target.iter_mut().zip(g) {
+                *target = T::narrow(weight * g);
             }
-            let d = weight.len();
-            for (target, g) in target.chunks_exact_mut(d).zip(g.chunks_exact(d)) {
-                for ((target, &g), &weight) in target.iter_mut().zip(g).zip(weight) {
-                    *target = weight * g;
-                }
+            return;
+        }
+        let d = weight.len();
+        for (target, g) in target.chunks_exact_mut(d).zip(g.chunks_exact(d)) {
+            for ((target, &g), &weight) in target.iter_mut().zip(g).zip(weight) {
+                *target = T::narrow(weight * g);
             }
         }
     }
@@ -509,20 +572,28 @@ multiversion! {
 
 multiversion! {
     /// `Σ g·(fx + fx2)` and `Σ g·x`, whole or per feature, into the halves of `sums`.
-    fn weight_sums<S>(fx: &[f32], fx2: &[f32], x: &[f32], g: &[f32], sums: &mut [f32]) {
+    fn weight_sums<S, T: Element>(fx: &[T], fx2: &[T], x: &[f32], g: &[f32], sums: &mut [f32]) {
         let (d_alpha, d_beta) = sums.split_at_mut(sums.len() / 2);
         if let ([d_alpha], [d_beta]) = (&mut *d_alpha, &mut *d_beta) {
-            *d_alpha = dot::<S>(g, fx) + if fx2.is_empty() { 0. } else { dot::<S>(g, fx2) };
+            let mut buffer = vec![0f32; fx.len()];
+            *d_alpha = dot::<S>(g, T::row(fx, &mut buffer));
+            if !fx2.is_empty() {
+                *d_alpha += dot::<S>(g, T::row(fx2, &mut buffer));
+            }
             *d_beta = dot::<S>(g, x);
             return;
         }
         let d = d_alpha.len();
-        for (factor, is_alpha) in [(fx, true), (fx2, true), (x, false)] {
-            let sums = if is_alpha { &mut *d_alpha } else { &mut *d_beta };
-            for (factor, g) in factor.chunks_exact(d).zip(g.chunks_exact(d)) {
-                for ((sum, &factor), &g) in sums.iter_mut().zip(factor).zip(g) {
-                    *sum = S::fma(g, factor, *sum);
+        for fx in [fx, fx2] {
+            for (f, g) in fx.chunks_exact(d).zip(g.chunks_exact(d)) {
+                for ((sum, f), &g) in d_alpha.iter_mut().zip(f).zip(g) {
+                    *sum = S::fma(g, f.wide(), *sum);
                 }
+            }
+        }
+        for (x, g) in x.chunks_exact(d).zip(g.chunks_exact(d)) {
+            for ((sum, &x), &g) in d_beta.iter_mut().zip(x).zip(g) {
+                *sum = S::fma(g, x, *sum);
             }
         }
     }

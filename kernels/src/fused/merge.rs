@@ -538,14 +538,18 @@ multiversion! {
             }
             return;
         }
+        // α·(fx + fx2) as above, not α·fx + α·fx2: at weights of one this is the plain sum to the last bit
         let d = alpha.len();
-        for (row, (y, (f, x))) in y.chunks_exact_mut(d).zip(fx.chunks_exact(d).zip(x.chunks_exact(d))).enumerate() {
-            for ((((y, f), &x), &alpha), &beta) in y.iter_mut().zip(f).zip(x).zip(alpha).zip(beta) {
-                *y = S::fma(alpha, f.wide(), beta * x);
-            }
-            if !fx2.is_empty() {
-                for ((y, f), &alpha) in y.iter_mut().zip(&fx2[row * d..]).zip(alpha) {
-                    *y = S::fma(alpha, f.wide(), *y);
+        for (row, (y, x)) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)).enumerate() {
+            let f = &fx[row * d..][..d];
+            if fx2.is_empty() {
+                for i in 0..d {
+                    y[i] = S::fma(alpha[i], f[i].wide(), beta[i] * x[i]);
+                }
+            } else {
+                let f2 = &fx2[row * d..][..d];
+                for i in 0..d {
+                    y[i] = S::fma(alpha[i], f[i].wide() + f2[i].wide(), beta[i] * x[i]);
                 }
             }
         }

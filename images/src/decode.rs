@@ -1,18 +1,16 @@
 //! Files to pixels: JPEG and PNG, whatever their colours, to 8-bit RGB as Pillow's `convert("RGB")` does.
 //!
 //! ```text
-//! grey -> three equal channels     palette -> its colours     16 bit -> the high byte     alpha -> dropped
+//! grey -> three equal channels     palette -> its colours     inks -> colours     16 bit -> the high byte     alpha -> dropped
 //! ```
+//! Differs: Pillow clips 16-bit grey to 255, which whitens nearly every such picture.
 //! The header is read first: a picture of more pixels than allowed is refused before memory is taken for it.
 
 use std::io::Cursor;
 
 use png::Transformations;
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::colorspace::ColorSpace;
-use zune_jpeg::zune_core::options::DecoderOptions;
 
-use crate::{ImageError, Rgb8};
+use crate::{ImageError, Rgb8, jpeg};
 
 /// Most pixels of a picture unless told otherwise: Pillow's own limit, a quarter of a gibibyte as RGB.
 pub const DEFAULT_MAX_PIXELS: usize = (1 << 30) / 4 / 3;
@@ -45,7 +43,7 @@ impl Format {
 /// Another format, damage, more than `max_pixels`.
 pub fn decode(bytes: &[u8], max_pixels: usize) -> Result<Rgb8, ImageError> {
     match Format::of(bytes) {
-        Some(Format::Jpeg) => jpeg(bytes, max_pixels),
+        Some(Format::Jpeg) => jpeg::decode(bytes, max_pixels),
         Some(Format::Png) => png(bytes, max_pixels),
         None if bytes.is_empty() => Err(ImageError::UnknownFormat { found: "an empty file".to_owned() }),
         None => Err(ImageError::UnknownFormat { found: format!("bytes {:02x?}", &bytes[..bytes.len().min(8)]) }),
@@ -57,19 +55,6 @@ pub(crate) fn check_size(width: usize, height: usize, limit: usize) -> Result<()
         Some(count) if count <= limit => Ok(()),
         _ => Err(ImageError::TooLarge { width, height, limit }),
     }
-}
-
-fn jpeg(bytes: &[u8], max_pixels: usize) -> Result<Rgb8, ImageError> {
-    let damaged = |error: &dyn std::fmt::Display| ImageError::Damaged { format: "JPEG", reason: error.to_string() };
-    let options = DecoderOptions::default()
-        .set_max_width(usize::from(u16::MAX))
-        .set_max_height(usize::from(u16::MAX))
-        .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(Cursor::new(bytes), options);
-    decoder.decode_headers().map_err(|error| damaged(&error))?;
-    let (width, height) = decoder.dimensions().ok_or_else(|| damaged(&"no size"))?;
-    check_size(width, height, max_pixels)?;
-    Rgb8::new(width, height, decoder.decode().map_err(|error| damaged(&error))?)
 }
 
 fn png(bytes: &[u8], max_pixels: usize) -> Result<Rgb8, ImageError> {

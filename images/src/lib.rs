@@ -17,6 +17,7 @@ mod adjust;
 mod decode;
 mod error;
 pub mod geometry;
+mod jpeg;
 mod normalize;
 mod resize;
 

@@ -79,12 +79,14 @@ fn windows(from: usize, to: usize, filter: Filter) -> Vec<Window> {
     let inverse = 1.0 / stretch;
     let window = |position: usize| {
         let centre = (position as f64 + 0.5) * scale;
-        let first = ((centre - support + 0.5) as i64).max(0) as usize;
-        let last = ((centre + support + 0.5) as i64).min(from as i64) as usize;
+        let first = (centre - support + 0.5).max(0.0) as usize;
+        let last = ((centre + support + 0.5) as usize).min(from);
         let mut raw: Vec<f64> = (first..last).map(|input| filter.at((input as f64 - centre + 0.5) * inverse)).collect();
         let sum: f64 = raw.iter().sum();
         if sum != 0.0 {
-            raw.iter_mut().for_each(|weight| *weight /= sum);
+            for weight in &mut raw {
+                *weight /= sum;
+            }
         }
         // The cast truncates, so the half carries the sign: rounding half away from zero.
         let fixed = |&weight: &f64| (weight * f64::from(1u32 << PRECISION) + 0.5f64.copysign(weight)) as i32;

@@ -103,7 +103,7 @@ mod tests {
         let mut state = 1u32;
         let mut next = |bound: i32| {
             state = state.wrapping_mul(1664525).wrapping_add(1013904223);
-            (state >> 8) as i32 % (2 * bound + 1) - bound
+            (state >> 8).cast_signed() % (2 * bound + 1) - bound
         };
         for round in 0..200 {
             let mut block = [0i32; 64];

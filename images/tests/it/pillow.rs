@@ -21,7 +21,7 @@ fn read(path: &Path) -> Rgb8 {
 }
 
 fn sha256(image: &Rgb8) -> String {
-    Sha256::digest(image.pixels()).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(image.pixels()).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 fn check(line: &Value, image: &Rgb8) {
@@ -59,7 +59,7 @@ fn pack() -> Option<PathBuf> {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/parity"), PathBuf::from);
     let found = root.join("models/vlm_images").is_dir();
     if !found {
-        println!("skipped: no `models/vlm_images` in the reference pack `{}`", root.display());
+        eprintln!("skipped: no `models/vlm_images` in the reference pack `{}`", root.display());
     }
     found.then_some(root)
 }
@@ -86,7 +86,7 @@ fn document_pages_decode_to_the_stored_digests() {
     let data = root.join("../data/docvqa");
     let file = root.join("models/vlm_images/docvqa_pixels.jsonl");
     if !data.is_dir() || !file.is_file() {
-        println!("skipped: no document pages at `{}`", data.display());
+        eprintln!("skipped: no document pages at `{}`", data.display());
         return;
     }
     for line in lines(&file) {

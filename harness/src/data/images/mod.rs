@@ -4,7 +4,7 @@
 //! folder | tar | CIFAR binary | parquet --ImageSet--> Rgb8, label, id --ImageTransform--> f32 [height, width, 3] --Loader--> ImageBatch
 //! ```
 //! - [`set`]: what a set is, opening one, bad pictures. - [`layout`]: splits and classes from paths.
-//! - [`archive`], [`folder`], [`cifar`]: where the bytes come from.
+//! - [`archive`], [`folder`], [`cifar`], [`parquet`]: where the bytes come from.
 //! - [`transform`]: what training and evaluation make of a picture. - [`loader`]: which picture stands in which batch, and the threads.
 //!
 //! Every random choice is keyed by (seed, epoch, picture): runs that share a seed see the same pictures in the same order, changed in the same
@@ -15,6 +15,7 @@ pub mod cifar;
 pub mod folder;
 pub mod layout;
 pub mod loader;
+pub mod parquet;
 pub mod set;
 pub mod transform;
 

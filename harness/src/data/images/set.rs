@@ -13,7 +13,9 @@ use images::Rgb8;
 use serde::{Deserialize, Serialize};
 
 use super::layout::{Placed, Split, arrange};
+use super::parquet::{self, Shard};
 use super::{archive, cifar, folder};
+use crate::data::source;
 use crate::error::Hint as _;
 
 /// What to do about a picture that cannot be decoded.
@@ -57,6 +59,8 @@ pub const DEFAULT_CACHE_BYTES: usize = 1 << 30;
 /// A picture that could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BadImage {
+    /// Its position in the set.
+    pub index: usize,
     /// Its name in the set.
     pub id: String,
     /// What is wrong with it.
@@ -79,12 +83,19 @@ pub enum Bytes {
         /// Bytes.
         length: u64,
     },
+    /// A row of a parquet file.
+    Row {
+        /// The file.
+        shard: Arc<Shard>,
+        /// The row.
+        row: usize,
+    },
     /// Pixels already.
     Pixels(Arc<Rgb8>),
 }
 
 impl Bytes {
-    fn read(&self) -> std::io::Result<Vec<u8>> {
+    pub(super) fn read(&self) -> std::io::Result<Vec<u8>> {
         match self {
             Self::Memory(bytes) => Ok(bytes.clone()),
             Self::File(path) => std::fs::read(path),
@@ -93,6 +104,7 @@ impl Bytes {
                 file.read_exact_at(&mut bytes, *offset)?;
                 Ok(bytes)
             }
+            Self::Row { shard, row } => shard.read(*row),
             Self::Pixels(image) => Ok(image.pixels().to_vec()),
         }
     }
@@ -101,7 +113,9 @@ impl Bytes {
         let image = match self {
             Self::Pixels(image) => return Ok(Arc::clone(image)),
             Self::Memory(bytes) => images::decode(bytes, max_pixels),
-            Self::File(_) | Self::Part { .. } => images::decode(&self.read().map_err(|error| error.to_string())?, max_pixels),
+            Self::File(_) | Self::Part { .. } | Self::Row { .. } => {
+                images::decode(&self.read().map_err(|error| error.to_string())?, max_pixels)
+            }
         };
         image.map(Arc::new).map_err(|error| error.to_string())
     }
@@ -123,7 +137,7 @@ pub struct ImageSet {
 }
 
 impl ImageSet {
-    /// Opens a folder in ImageFolder layout, a tar (also `.gz`, `.zst`) of one, or CIFAR's binary files in a folder or tar.
+    /// Opens a folder in ImageFolder layout, a tar (also `.gz`, `.zst`) of one, CIFAR's binary files in a folder or tar, or parquet files in a folder.
     ///
     /// # Errors
     /// Nothing there, no pictures, an unknown or ambiguous split, damaged archives.
@@ -138,6 +152,11 @@ impl ImageSet {
             let parts = binary_folder(path)?;
             if !parts.is_empty() {
                 return Ok(pixels(cifar::read(parts, split)?));
+            }
+            let tables = parquet::list(path);
+            if !tables.is_empty() {
+                let (name, chosen) = parquet::choose(&tables, split)?;
+                return parquet::read(&chosen.iter().map(|file| path.join(file)).collect::<Vec<_>>(), &name);
             }
             folder::read(path, split)?
         } else if archive::is_archive(path) {
@@ -154,6 +173,15 @@ impl ImageSet {
             return Ok(pixels(cifar::read(parts, split)?));
         }
         arrange(files, split)
+    }
+
+    /// Opens parquet files of one split, such as the hub's cache holds.
+    ///
+    /// # Errors
+    /// Damaged or missing files.
+    pub fn open_parquet(name: String, paths: &[PathBuf], split: &str, options: OpenOptions) -> anyhow::Result<Self> {
+        let read = parquet::read(paths, split).with_context(|| format!("cannot open the image set `{name}`"))?;
+        Ok(Self::of(name, read, options))
     }
 
     /// A set from its parts.
@@ -269,7 +297,20 @@ impl ImageSet {
     /// Pictures met so far that could not be decoded, in order.
     pub fn bad(&self) -> Vec<BadImage> {
         let bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
-        bad.iter().map(|(&index, reason)| BadImage { id: self.items[index].id.clone(), reason: reason.clone() }).collect()
+        bad.iter().map(|(&index, reason)| BadImage { index, id: self.items[index].id.clone(), reason: reason.clone() }).collect()
+    }
+
+    /// SHA-256 of the archive; of a folder, or of many files, over the lines `<class> <id>\n` of its pictures (their content is not read).
+    ///
+    /// # Errors
+    /// When the archive cannot be read.
+    pub fn digest(&self, path: &Path) -> anyhow::Result<String> {
+        if path.is_file() {
+            return source::sha256(path);
+        }
+        let lines: String =
+            self.items.iter().map(|item| format!("{} {}\n", self.classes[item.label as usize], item.id)).collect();
+        Ok(records::ids::sha256_hex(lines.as_bytes()))
     }
 }
 

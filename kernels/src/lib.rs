@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! gemm/    matrix products of strided f32 operands, products of few rows (f32 or bf16 weights), a portable fallback
-//! fused/   linear, norms, rotary, attention, activations, embedding, cross-entropy, low-rank residual, merge, AdamW
+//! fused/   linear, norms, rotary, attention, activations, embedding, cross-entropy, low-rank residual, merge, AdamW, SGD;
+//!          convolution, batch norm and pooling of images stored channels last
 //! infer/   forward-only attention over a key-value cache
 //! cpu      what the processor offers, which level the kernels run at, threads
 //! plain    the references
@@ -29,8 +30,10 @@ pub mod plain;
 mod simd;
 
 pub use fused::{
-    AdamWParams, adamw_step, add, causal_attention, cross_entropy, embedding, gelu_erf, gelu_tanh, grad_sq_norm, layer_norm,
-    linear, linear_cross_entropy, low_rank, low_rank_add, merge, rms_norm, rotary, silu, swiglu, token_nll,
+    AdamWParams, Conv2dConfig, PackedConv2d, SgdParams, adamw_step, add, add_relu, batch_norm_eval, batch_norm_train,
+    causal_attention, conv2d, conv2d_inference, cross_entropy, embedding, gelu_erf, gelu_tanh, global_avg_pool, grad_sq_norm,
+    layer_norm, linear, linear_cross_entropy, low_rank, low_rank_add, max_pool2d, merge, rms_norm, rotary, sgd_step, silu,
+    swiglu, token_nll,
 };
 pub use infer::{KvSlab, attention_cached};
 pub use plain::IGNORED;

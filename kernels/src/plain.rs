@@ -7,6 +7,10 @@ use candle_core::{D, DType, Result, Tensor, bail};
 
 use crate::check;
 
+mod vision;
+
+pub use vision::{add_relu, batch_norm_eval, batch_norm_train, conv2d, conv2d_inference, global_avg_pool, max_pool2d};
+
 /// Mark of a target that does not count towards the loss.
 pub const IGNORED: u32 = u32::MAX;
 

@@ -4,6 +4,8 @@
 //! candle custom operation. Gradients that nobody needs (`track_op` false) are not returned.
 mod activation;
 mod attention;
+mod batch_norm;
+mod conv;
 mod cross_entropy;
 mod embedding;
 mod linear;
@@ -11,11 +13,15 @@ mod low_rank;
 mod merge;
 mod norm;
 mod optimizer;
+mod pool;
 mod rotary;
+mod sgd;
 
 pub use activation::{gelu_erf, gelu_tanh, silu, swiglu};
 pub use attention::causal_attention;
 pub(crate) use attention::softmax_rows;
+pub use batch_norm::{add_relu, batch_norm_eval, batch_norm_train};
+pub use conv::{Conv2dConfig, PackedConv2d, conv2d, conv2d_inference};
 pub use cross_entropy::{cross_entropy, linear_cross_entropy, token_nll};
 pub use embedding::embedding;
 pub use linear::linear;
@@ -23,4 +29,6 @@ pub use low_rank::{low_rank, low_rank_add};
 pub use merge::{add, merge};
 pub use norm::{layer_norm, rms_norm};
 pub use optimizer::{AdamWParams, adamw_step, grad_sq_norm};
+pub use pool::{global_avg_pool, max_pool2d};
 pub use rotary::rotary;
+pub use sgd::{SgdParams, sgd_step};

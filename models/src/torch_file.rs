@@ -107,8 +107,23 @@ fn state_dict(object: Object) -> Object {
 
 fn tensor_infos(object: Object) -> candle_core::Result<Vec<TensorInfo>> {
     let Object::Dict(entries) = object else { candle_core::bail!("expected a dict of tensors") };
-    let infos = entries.into_iter().filter_map(|(name, value)| value.into_tensor_info(name, Path::new("")).transpose());
+    let infos =
+        entries.into_iter().filter_map(|(name, value)| current_form(value).into_tensor_info(name, Path::new("")).transpose());
     infos.collect()
+}
+
+/// The oldest files rebuild tensors by a function whose four arguments are the first four of today's.
+fn current_form(value: Object) -> Object {
+    match value {
+        Object::Reduce { callable, args } => match *callable {
+            Object::Class { module_name, class_name } if class_name == "_rebuild_tensor" => {
+                let callable = Box::new(Object::Class { module_name, class_name: "_rebuild_tensor_v2".to_owned() });
+                Object::Reduce { callable, args }
+            }
+            callable => Object::Reduce { callable: Box::new(callable), args },
+        },
+        other => other,
+    }
 }
 
 /// candle puts a folder before the key, which is empty here.

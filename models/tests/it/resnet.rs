@@ -3,7 +3,6 @@
 use candle_core::{DType, Device, Tensor};
 use laurel::init::ParameterRng;
 use laurel::{PRESETS, ResidualConfig};
-use models::params::is_buffer;
 use models::resnet::{BlockKind, LaurelBlocks, ResNetConfig, ShortcutKind, Stem};
 use models::{Mode, Model, ParamStore, ResNet};
 
@@ -54,7 +53,7 @@ fn build(config: &ResNetConfig, dtype: DType) -> (ResNet, ParamStore) {
     for (name, var) in store.vars().into_iter().chain(store.buffers()) {
         let mut rng = ParameterRng::new(3, &name);
         let is_scale = name.contains("bn") && name.ends_with("weight") || name.contains("downsample.1.weight");
-        let start = if is_scale || is_buffer(&name) { 1.0 } else { 0.0 };
+        let start = if is_scale || name.ends_with("running_var") { 1.0 } else { 0.0 };
         let values: Vec<f64> = (0..var.elem_count()).map(|_| start + 0.4 * (rng.uniform() - 0.5)).collect();
         store.set(&name, &Tensor::from_vec(values, var.dims(), &Device::Cpu).unwrap()).unwrap();
     }

@@ -17,6 +17,15 @@ use crate::config::{MixConfig, MixKind};
 use crate::init;
 use crate::residual::{FeatureAxis, Parameter};
 
+/// What stands behind a merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// Nothing: the stream is linear.
+    None,
+    /// `max(·, 0)`, as in a ResNet.
+    Relu,
+}
+
 /// The two weights of a connection, as learned.
 #[derive(Debug)]
 pub struct Mix {
@@ -71,8 +80,20 @@ impl Mix {
         Ok(Some(pair))
     }
 
-    /// `α·fx + β·residual`.
-    pub(crate) fn merge(&self, fx: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    /// `α·fx + β·residual`, and what stands behind it.
+    pub(crate) fn merge(&self, fx: &Tensor, residual: &Tensor, activation: Activation) -> Result<Tensor> {
+        #[cfg(feature = "kernels")]
+        if self.kind == MixKind::None && activation == Activation::Relu {
+            return kernels::add_relu(fx, residual);
+        }
+        let merged = self.sum(fx, residual)?;
+        match activation {
+            Activation::None => Ok(merged),
+            Activation::Relu => merged.relu(),
+        }
+    }
+
+    fn sum(&self, fx: &Tensor, residual: &Tensor) -> Result<Tensor> {
         let Some((alpha, beta)) = self.weights()? else {
             let sum = (fx + residual)?;
             return if self.kind == MixKind::InverseSqrt2 { sum * std::f64::consts::FRAC_1_SQRT_2 } else { Ok(sum) };

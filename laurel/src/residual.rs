@@ -4,8 +4,8 @@ use candle_core::{D, Result, Shape, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use crate::augment::{self, Augment};
-use crate::config::ResidualConfig;
-use crate::mix::Mix;
+use crate::config::{MixKind, ResidualConfig};
+use crate::mix::{Activation, Mix};
 use crate::stream::{Needs, ResidualStream};
 
 /// Where the features of an activation are.
@@ -133,17 +133,34 @@ impl Residual {
     /// # Errors
     /// When `fx` has another shape than `x`.
     pub fn merge(&self, fx: &Tensor, stream: &ResidualStream) -> Result<Tensor> {
+        self.mix.merge(fx, &self.residual_side(fx, stream)?, Activation::None)
+    }
+
+    /// `max(merge, 0)`: the end of a ResNet block.
+    ///
+    /// # Errors
+    /// As [`Residual::merge`].
+    pub fn merge_relu(&self, fx: &Tensor, stream: &ResidualStream) -> Result<Tensor> {
+        self.mix.merge(fx, &self.residual_side(fx, stream)?, Activation::Relu)
+    }
+
+    /// `x + Σ terms`.
+    fn residual_side(&self, fx: &Tensor, stream: &ResidualStream) -> Result<Tensor> {
         let x = stream.current();
         if fx.shape() != x.shape() {
             bail!("residual merge: f(x) has shape {:?}, expected that of x, {:?}", fx.dims(), x.dims());
         }
-        let residual = self.terms.iter().try_fold(x.clone(), |sum, term| term.add_to(&sum, stream))?;
-        self.mix.merge(fx, &residual)
+        self.terms.iter().try_fold(x.clone(), |sum, term| term.add_to(&sum, stream))
     }
 
     /// History this connection reads.
     pub fn needs(&self) -> Needs {
         self.terms.iter().map(|term| term.needs()).fold(Needs::default(), Needs::union)
+    }
+
+    /// Whether it is the plain addition.
+    pub fn is_plain(&self) -> bool {
+        self.mix.kind() == MixKind::None && self.terms.is_empty()
     }
 
     /// α and β.

@@ -1,21 +1,43 @@
 //! References of the operations on images: convolution, batch norm, pooling.
 //!
-//! Activations are `[B, Y, X, C]` (channels last) as in the fused operations; candle convolves channels first, so the reference
-//! permutes around it.
+//! Activations are `[B, Y, X, C]` (channels last) as in the fused operations.
 use candle_core::{Result, Tensor};
 
 use crate::check;
 use crate::fused::Conv2dConfig;
 
-/// A convolution, see [`crate::conv2d`].
+/// Every `stride`-th of `count` elements from `first` along `axis`.
+fn every(x: &Tensor, axis: usize, first: usize, stride: usize, count: usize) -> Result<Tensor> {
+    let places: Vec<u32> = (0..count).map(|i| (first + i * stride) as u32).collect();
+    x.index_select(&Tensor::new(places, x.device())?, axis)
+}
+
+/// A convolution, see [`crate::conv2d`]. Composed, since the backward of candle's own takes the image for a square: with a stride,
+/// the gradient of other images has a wrong shape.
 pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: &Conv2dConfig) -> Result<Tensor> {
-    let g = check::conv2d(x, weight, bias, config)?;
-    if g.batch == 0 {
-        return Tensor::zeros((0, g.out_height, g.out_width, g.out_channels), x.dtype(), x.device());
+    let s = check::conv2d(x, weight, bias, config)?;
+    let Conv2dConfig { stride, padding, groups } = *config;
+    if s.batch == 0 {
+        return Tensor::zeros((0, s.out_height, s.out_width, s.out_channels), x.dtype(), x.device());
     }
-    let x = x.permute((0, 3, 1, 2))?.contiguous()?; // [B, C, Y, X]
-    let y = x.conv2d(&weight.contiguous()?, config.padding, config.stride, 1, config.groups)?;
-    let y = y.permute((0, 2, 3, 1))?.contiguous()?; // [B, Y', X', O]
+    let padded = x.contiguous()?.pad_with_zeros(1, padding, padding)?.pad_with_zeros(2, padding, padding)?;
+    let mut taps = Vec::new();
+    for ky in 0..s.kernel_height {
+        let rows = every(&padded.contiguous()?, 1, ky, stride, s.out_height)?;
+        for kx in 0..s.kernel_width {
+            taps.push(every(&rows, 2, kx, stride, s.out_width)?); // [B, Y', X', I]
+        }
+    }
+    let (inputs, outputs) = (s.channels / groups, s.out_channels / groups);
+    let (rows, depth) = (s.batch * s.out_height * s.out_width, taps.len() * inputs);
+    let windows = Tensor::stack(&taps, 3)?; // [B, Y', X', kY·kX, I]
+    let group = |group: usize| {
+        let windows = windows.narrow(4, group * inputs, inputs)?.contiguous()?.reshape((rows, depth))?;
+        let weight = weight.narrow(0, group * outputs, outputs)?.permute((2, 3, 1, 0))?; // [kY, kX, I, O]
+        windows.matmul(&weight.contiguous()?.reshape((depth, outputs))?)
+    };
+    let y = Tensor::cat(&(0..groups).map(group).collect::<Result<Vec<_>>>()?, 1)?;
+    let y = y.reshape((s.batch, s.out_height, s.out_width, s.out_channels))?;
     match bias {
         Some(bias) => y.broadcast_add(bias),
         None => Ok(y),
@@ -82,19 +104,13 @@ pub fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     (a + b)?.relu()
 }
 
-/// Every `stride`-th of `count` elements from `first` along `axis`.
-fn every(x: &Tensor, axis: usize, first: usize, stride: usize, count: usize) -> Result<Tensor> {
-    let places: Vec<u32> = (0..count).map(|i| (first + i * stride) as u32).collect();
-    x.index_select(&Tensor::new(places, x.device())?, axis)
-}
-
 /// Largest element of each window, see [`crate::max_pool2d`].
 pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize) -> Result<Tensor> {
     let g = check::pool("max_pool2d", x, kernel, stride, padding)?;
     if x.elem_count() == 0 {
         return Tensor::zeros((g.batch, g.out_height, g.out_width, g.channels), x.dtype(), x.device());
     }
-    let mut padded = x.clone();
+    let mut padded = x.contiguous()?;
     for axis in [1, 2] {
         if padding > 0 {
             let mut dims = padded.dims().to_vec();

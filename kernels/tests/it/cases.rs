@@ -57,16 +57,16 @@ fn like(table: &Tensor, x: &Tensor) -> Result<Tensor> {
     table.to_dtype(x.dtype())
 }
 
-struct List(Vec<Case>);
+pub(crate) struct List(Vec<Case>);
 
 impl List {
     /// Sets the size of the last `count` cases.
-    fn sized(&mut self, count: usize, size: f64) {
+    pub(crate) fn sized(&mut self, count: usize, size: f64) {
         let start = self.0.len() - count;
         self.0[start..].iter_mut().for_each(|case| case.size = size);
     }
 
-    fn add(
+    pub(crate) fn add(
         &mut self,
         name: String,
         shapes: &[&[usize]],
@@ -88,6 +88,9 @@ pub(crate) fn all() -> Vec<Case> {
     attentions(&mut list);
     losses(&mut list);
     residuals(&mut list);
+    crate::images::convolutions(&mut list);
+    crate::images::norms(&mut list);
+    crate::images::pools(&mut list);
     list.0
 }
 

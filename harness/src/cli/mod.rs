@@ -10,6 +10,7 @@ pub mod completions;
 pub mod data;
 pub mod doctor;
 pub mod eval;
+pub mod eval_vision;
 pub mod gate;
 pub mod global;
 pub mod list;

@@ -13,3 +13,4 @@ mod measure;
 mod sandbox;
 mod support;
 mod trouble;
+mod vision;

@@ -64,8 +64,8 @@ fn tar(files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
 fn write_parquet(path: &Path, files: &BTreeMap<String, Vec<u8>>, classes: &[&str]) {
     let contents: Vec<&[u8]> = files.values().map(Vec::as_slice).collect();
     let names: Vec<&str> = files.keys().map(String::as_str).collect();
-    let label = |name: &&str| classes.iter().position(|class| name.contains(&format!("/{class}/"))).unwrap() as i64;
-    let labels: Vec<i64> = names.iter().map(label).collect();
+    let label = |name: &&str| classes.iter().position(|class| name.contains(&format!("/{class}/"))).unwrap() as u32;
+    let labels: Vec<u32> = names.iter().map(label).collect();
     let parts = [Series::new("bytes".into(), contents), Series::new("path".into(), names)];
     let image = StructChunked::from_series("image".into(), labels.len(), parts.iter()).unwrap().into_series();
     let columns = vec![image.into_column(), Series::new("label".into(), labels).into_column()];

@@ -89,13 +89,7 @@ pub fn folder_name(step: u64) -> String {
 ///
 /// # Errors
 /// When the disk refuses; nothing half-written stays, and the earlier checkpoints are untouched.
-pub fn save(
-    root: &Path,
-    contents: &Contents<'_>,
-    tokens: u64,
-    train_s: f64,
-    keep: usize,
-) -> anyhow::Result<Checkpoint> {
+pub fn save(root: &Path, contents: &Contents<'_>, tokens: u64, train_s: f64, keep: usize) -> anyhow::Result<Checkpoint> {
     let step = contents.optimizer.steps();
     let temporary = root.join(format!(".{}.{}.tmp", folder_name(step), std::process::id()));
     let folder = root.join(folder_name(step));
@@ -113,13 +107,7 @@ pub fn save(
     Ok(Checkpoint { folder, state })
 }
 
-fn write(
-    temporary: &Path,
-    folder: &Path,
-    contents: &Contents<'_>,
-    tokens: u64,
-    train_s: f64,
-) -> anyhow::Result<State> {
+fn write(temporary: &Path, folder: &Path, contents: &Contents<'_>, tokens: u64, train_s: f64) -> anyhow::Result<State> {
     fs::create_dir_all(temporary).with_context(|| format!("cannot create `{}`", temporary.display()))?;
     let (model, moments) = (temporary.join(MODEL), temporary.join(OPTIMIZER));
     contents.store.save(&model)?;
@@ -242,6 +230,10 @@ mod tests {
         (store, optimizer)
     }
 
+    fn contents<'a>(store: &'a ParamStore, optimizer: &'a Optimizer) -> Contents<'a> {
+        Contents { store, optimizer, average: None }
+    }
+
     fn advance(store: &ParamStore, optimizer: &mut Optimizer) {
         let loss = store.get("w").unwrap().as_tensor().sum_all().unwrap();
         let gradients = optimizer.accumulate(super::super::optimizer::Gradients::default(), loss.backward().unwrap()).unwrap();
@@ -254,7 +246,7 @@ mod tests {
         let (store, mut optimizer) = setup();
         for tokens in 1..=4 {
             advance(&store, &mut optimizer);
-            save(root.path(), &store, &optimizer, tokens, 0.5, 2).unwrap();
+            save(root.path(), &contents(&store, &optimizer), tokens, 0.5, 2).unwrap();
         }
         let names: Vec<_> = folders(root.path()).unwrap().into_iter().map(|(step, _)| step).collect();
         assert_eq!(names, [3, 4]);
@@ -272,7 +264,7 @@ mod tests {
         let (store, mut optimizer) = setup();
         for tokens in 1..=2 {
             advance(&store, &mut optimizer);
-            save(root.path(), &store, &optimizer, tokens, 0.5, 9).unwrap();
+            save(root.path(), &contents(&store, &optimizer), tokens, 0.5, 9).unwrap();
         }
         let model = root.path().join("step-000002").join(MODEL);
         let bytes = fs::read(&model).unwrap();

@@ -55,7 +55,9 @@ struct Slot {
 impl Slot {
     /// The moments that the rule keeps, with the prefix of their names in a checkpoint.
     fn moments(&mut self) -> impl Iterator<Item = (&'static str, &mut Vec<f32>)> {
-        [("first", &mut self.first_moment), ("second", &mut self.second_moment)].into_iter().filter(|(_, moment)| !moment.is_empty())
+        [("first", &mut self.first_moment), ("second", &mut self.second_moment)]
+            .into_iter()
+            .filter(|(_, moment)| !moment.is_empty())
     }
 }
 
@@ -158,7 +160,13 @@ impl Optimizer {
                 }
                 UpdateRule::Sgd => {
                     let (momentum, nesterov) = (self.config.momentum, self.config.nesterov);
-                    kernels::sgd_step(var, gradient, first, &SgdParams { learning_rate, momentum, nesterov, weight_decay }, scale)?;
+                    kernels::sgd_step(
+                        var,
+                        gradient,
+                        first,
+                        &SgdParams { learning_rate, momentum, nesterov, weight_decay },
+                        scale,
+                    )?;
                 }
             }
         }

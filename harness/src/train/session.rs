@@ -105,7 +105,7 @@ pub(super) fn close<T>(
             if let Err(second) = noted.and_then(|()| manifest.save(&run.manifest_path())) {
                 tracing::warn!("the failure could not be recorded: {second}");
             }
-            let error = error.context(format!("run `{}` stopped", manifest.run_id.as_deref().unwrap_or_default()));
+            let error = error.context(format!("run `{}` stopped", manifest.run_id));
             Err(if diverged { error.hint(DIVERGED_HINT) } else { error })
         }
     }

@@ -22,6 +22,7 @@ pub mod sandbox;
 pub mod selfcheck;
 pub mod sweep;
 pub mod train;
+mod train_images;
 
 pub use global::{Format, Global};
 

@@ -7,6 +7,7 @@ mod eval_parity;
 mod evaluation;
 mod gate;
 mod hub;
+mod image_learning;
 mod layering;
 mod learning;
 mod measure;

@@ -13,6 +13,7 @@ use crate::data::images::{ImageSet, OnBadImage, OpenOptions};
 use crate::error::Hint as _;
 use crate::eval::vision::{self, Classifier, TASKS, VisionPlan, classes, score::RealLabels};
 use crate::provenance;
+use crate::run::RunDirectory;
 
 /// Pictures in a forward pass unless told otherwise.
 const BATCH_SIZE: usize = 50;
@@ -194,6 +195,9 @@ fn from_hub(asked: &Asked, options: OpenOptions, global: &Global) -> anyhow::Res
 
 fn load(model: &str, args: &Args, global: &Global) -> anyhow::Result<Classifier> {
     let path = Path::new(model);
+    if let Some(run) = RunDirectory::find(&global.runs_dir, model) {
+        return Classifier::from_run(&run, args.images.image_size, global.thread_count(), &global.device()?);
+    }
     if !path.exists() {
         return Err(anyhow!("unknown model: `{model}`"))
             .hint("give a .safetensors, .pth or .th file, a folder of one, or a run of ours");

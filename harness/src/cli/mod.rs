@@ -8,6 +8,7 @@
 pub mod compare;
 pub mod completions;
 pub mod data;
+pub mod data_images;
 pub mod doctor;
 pub mod eval;
 pub mod eval_vision;

@@ -255,6 +255,18 @@ fn a_bad_picture_stops_the_evaluation_or_is_counted() {
 }
 
 #[test]
+fn the_data_command_counts_what_a_set_holds() {
+    let project = Evaluated::new(&["bird", "cat"]);
+    std::fs::write(project.path("set/test/cat/1.png"), b"nothing").unwrap();
+    let mut command = harness(&["data", "images", "set", "--size", "32", "--batch", "2", "--format", "json"]);
+    let assert = command.current_dir(project.folder.path()).assert().code(1);
+    let found: Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
+    assert_eq!((&found["pictures"], &found["pictures_per_class"]), (&6.into(), &serde_json::json!([3, 3])));
+    assert_eq!(found["undecodable"][0]["id"], "cat/1.png");
+    assert_eq!(found["cached_bytes"], 5 * 3072);
+}
+
+#[test]
 fn what_does_not_fit_is_one_clear_error() {
     let project = Evaluated::new(&["bird", "cat"]);
     checkpoint(&project.path("seven.safetensors"), 7);

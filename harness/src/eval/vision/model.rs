@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use candle_core::{DType, Device};
-use models::resnet::{ResNet, Stem, load_resnet};
-use models::{InputShape, Model as _};
+use models::resnet::{Stem, load_resnet};
+use models::{ImageModelConfig, InputShape, Model as _, ParamStore, ResNet};
 use records::{Numerics, Row};
 
+use crate::config::ImageTrainConfig;
 use crate::data::images::ImageTransform;
 use crate::error::Hint as _;
+use crate::run::{CONFIG_FILE, RunDirectory};
+use crate::train::image_rows::base_row;
 
 /// Endings of checkpoints that stand alone.
 const ENDINGS: [&str; 4] = ["safetensors", "pth", "th", "pt"];
@@ -81,6 +84,44 @@ impl Classifier {
             seed: None,
             folder: None,
             base,
+        })
+    }
+
+    /// Loads the newest checkpoint of a run of ours: the weights its evaluations used, its transform, the names of its classes.
+    ///
+    /// - `image_size`: side of the input instead of the run's.
+    ///
+    /// # Errors
+    /// A run on texts, a run without a checkpoint, damaged files.
+    pub fn from_run(run: &RunDirectory, image_size: Option<usize>, threads: usize, device: &Device) -> anyhow::Result<Self> {
+        let context = || format!("cannot load run `{}`", run.folder().display());
+        let config = ImageTrainConfig::load(&run.folder().join(CONFIG_FILE), &[], None).with_context(context)?;
+        let checkpoint = run
+            .newest_checkpoint()?
+            .ok_or_else(|| anyhow!("run `{}`: expected a checkpoint, found none", run.folder().display()))
+            .hint("train it first: harness train --config …")?;
+        let ImageModelConfig::Resnet(shape) = &config.model;
+        let store = ParamStore::new(DType::F32, device);
+        ResNet::new(shape, store.var_builder()).with_context(context)?;
+        store.load(&checkpoint.evaluated_file()).with_context(context)?;
+        let network = ResNet::new(shape, store.freeze()).and_then(|network| network.fold()).with_context(context)?;
+        let classes = std::fs::read_to_string(run.classes()).ok();
+        let classes = classes.map(|text| serde_json::from_str(&text)).transpose().with_context(context)?;
+        let mut transform = config.data.transform.clone();
+        if let Some(size) = image_size {
+            transform.resize = transform.resize * size / transform.size;
+            transform.size = size;
+        }
+        Ok(Self {
+            name: config.name.clone(),
+            params_total: store.num_params(),
+            weights_digest: store.digest()?,
+            network,
+            classes,
+            seed: Some(config.seed),
+            folder: Some(run.folder().to_owned()),
+            base: Row { image_size: Some(transform.size as u64), ..base_row(&config, threads) },
+            transform,
         })
     }
 

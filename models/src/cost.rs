@@ -47,6 +47,15 @@ pub enum InputShape {
         /// Positions per sequence whose logits are computed.
         head_tok: usize,
     },
+    /// Images of equal size.
+    Images {
+        /// Images.
+        batch: usize,
+        /// Pixels from top to bottom.
+        height: usize,
+        /// Pixels from left to right.
+        width: usize,
+    },
 }
 
 impl InputShape {
@@ -141,7 +150,9 @@ impl DecoderConfig {
 
     /// FLOPs of one forward pass, in closed form.
     pub fn cost(&self, shape: &InputShape) -> ForwardCost {
-        let InputShape::Tokens { batch, new_tok, past_tok, head_tok } = *shape;
+        let InputShape::Tokens { batch, new_tok, past_tok, head_tok } = *shape else {
+            return ForwardCost::default(); // a decoder reads no images
+        };
         let (d, f, v, n) = (self.hidden_size, self.mlp_width(), self.vocab_size, self.num_layers());
         let (q, kv) = (self.num_attention_heads * self.head_dim(), self.num_key_value_heads * self.head_dim());
         let laurel = self.laurel_cost();

@@ -60,8 +60,12 @@ impl Linear {
     }
 
     pub(crate) fn init(&self, std: f64, seed: u64) -> Result<()> {
-        self.weight.init(Distribution::Normal { std }, seed)?;
-        self.bias.as_ref().map_or(Ok(()), |bias| bias.init(Distribution::Constant(0.0), seed))
+        self.init_with(Distribution::Normal { std }, Distribution::Constant(0.0), seed)
+    }
+
+    pub(crate) fn init_with(&self, weight: Distribution, bias: Distribution, seed: u64) -> Result<()> {
+        self.weight.init(weight, seed)?;
+        self.bias.as_ref().map_or(Ok(()), |param| param.init(bias, seed))
     }
 }
 

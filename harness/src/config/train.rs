@@ -86,21 +86,30 @@ pub enum DataFormat {
     Jsonl,
 }
 
-/// AdamW with two groups and a learning-rate schedule.
+/// The update rule, with rates of two groups of parameters and a schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerConfig {
+    /// AdamW, or SGD with momentum.
+    #[serde(default, skip_serializing_if = "UpdateRule::is_adamw")]
+    pub kind: UpdateRule,
     /// Peak rate of every parameter but the residual scalars.
     pub learning_rate: f64,
     /// Peak rate of α, β and γ.
     pub scalar_learning_rate: f64,
-    /// Decay of the two moments.
+    /// AdamW: decay of the two moments.
     #[serde(default = "betas")]
     pub betas: [f64; 2],
-    /// Added to the root of the second moment.
+    /// AdamW: added to the root of the second moment.
     #[serde(default = "eps")]
     pub eps: f64,
-    /// Decoupled decay, as a fraction of the learning rate; on weights of rank two and more only.
+    /// SGD: decay of the momentum.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub momentum: f64,
+    /// SGD: whether the step looks ahead along the momentum (Nesterov).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nesterov: bool,
+    /// On weights of rank two and more only. AdamW: decoupled, as a fraction of the learning rate. SGD: added to the gradient.
     #[serde(default = "weight_decay")]
     pub weight_decay: f64,
     /// Steps of linear growth to the peak.
@@ -115,6 +124,35 @@ pub struct OptimizerConfig {
     /// Largest norm of the whole gradient; 0 for no clipping.
     #[serde(default = "max_grad_norm")]
     pub max_grad_norm: f64,
+}
+
+/// How a gradient becomes a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpdateRule {
+    /// Adam with decoupled decay.
+    #[default]
+    Adamw,
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+}
+
+impl UpdateRule {
+    fn is_adamw(&self) -> bool {
+        *self == Self::Adamw
+    }
+
+    /// Its config word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Adamw => "adamw",
+            Self::Sgd => "sgd",
+        }
+    }
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 /// Shape of the learning rate after the warm-up.
@@ -183,12 +221,7 @@ impl TrainConfig {
     /// # Errors
     /// The first problem, with its key.
     pub fn validate(&self) -> Result<(), Invalid> {
-        let is_file_name = |name: &str| {
-            !name.is_empty() && !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_+.".contains(c))
-        };
-        if !is_file_name(&self.name) {
-            return Err(Invalid::new("name", "letters, digits, `-`, `_`, `+` and `.`", format!("`{}`", self.name)));
-        }
+        validate_name(&self.name)?;
         for (key, value) in [
             ("max_steps", self.max_steps),
             ("batch", self.batch as u64),
@@ -207,12 +240,7 @@ impl TrainConfig {
         }
         self.optimizer.validate(self.max_steps)?;
         let ModelConfig::Decoder(model) = &self.model;
-        model.validate().map_err(|error| match error {
-            models::ModelError::Config { key, expected, found, hint } => {
-                Invalid { key: format!("model.{key}"), expected, found, hint: Some(hint).filter(|hint| !hint.is_empty()) }
-            }
-            other => Invalid::new("model", "a model that can be built", other),
-        })?;
+        model.validate().map_err(invalid_model)?;
         if self.data.sequence_length > model.max_position_embeddings {
             return Err(Invalid::new(
                 "data.sequence_length",
@@ -275,8 +303,25 @@ impl TrainConfig {
     }
 }
 
+/// A run's name is a folder's.
+pub(super) fn validate_name(name: &str) -> Result<(), Invalid> {
+    let is_file_name =
+        !name.is_empty() && !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_+.".contains(c));
+    if is_file_name { Ok(()) } else { Err(Invalid::new("name", "letters, digits, `-`, `_`, `+` and `.`", format!("`{name}`"))) }
+}
+
+/// A model's complaint with its key below `model`.
+pub(super) fn invalid_model(error: models::ModelError) -> Invalid {
+    match error {
+        models::ModelError::Config { key, expected, found, hint } => {
+            Invalid { key: format!("model.{key}"), expected, found, hint: Some(hint).filter(|hint| !hint.is_empty()) }
+        }
+        other => Invalid::new("model", "a model that can be built", other),
+    }
+}
+
 impl OptimizerConfig {
-    fn validate(&self, max_steps: u64) -> Result<(), Invalid> {
+    pub(super) fn validate(&self, max_steps: u64) -> Result<(), Invalid> {
         let at = |key: &str| format!("optimizer.{key}");
         for (key, value) in
             [("learning_rate", self.learning_rate), ("scalar_learning_rate", self.scalar_learning_rate), ("eps", self.eps)]
@@ -293,6 +338,16 @@ impl OptimizerConfig {
                 return Err(Invalid::new(at(key), "0 or a positive number", value));
             }
         }
+        if !(0.0..1.0).contains(&self.momentum) {
+            return Err(Invalid::new(at("momentum"), "a number from 0 up to but not 1", self.momentum));
+        }
+        let sgd_only = [("momentum", self.momentum != 0.0), ("nesterov", self.nesterov)];
+        if let (UpdateRule::Adamw, Some((key, _))) = (self.kind, sgd_only.iter().find(|(_, is_set)| *is_set)) {
+            return Err(Invalid::new(at(key), "no value with kind = \"adamw\"", "one"));
+        }
+        if self.nesterov && self.momentum == 0.0 {
+            return Err(Invalid::new(at("momentum"), "a positive number with nesterov = true", 0));
+        }
         if !(0.0..=1.0).contains(&self.min_learning_rate_ratio) {
             return Err(Invalid::new(at("min_learning_rate_ratio"), "0..=1", self.min_learning_rate_ratio));
         }
@@ -303,7 +358,7 @@ impl OptimizerConfig {
     }
 }
 
-fn located(loaded: &Loaded<TrainConfig>, invalid: &Invalid) -> anyhow::Error {
+pub(super) fn located<T>(loaded: &Loaded<T>, invalid: &Invalid) -> anyhow::Error {
     let error = loaded.error_at(&invalid.key, &invalid.message());
     match &invalid.hint {
         Some(hint) => error.hint(hint.clone()),

@@ -24,6 +24,21 @@ pub fn base_row(config: &TrainConfig, threads: usize) -> Row {
         hidden_size: Some(model.hidden_size as u64),
         num_attention_heads: Some(model.num_attention_heads as u64),
         vocab_size: Some(model.vocab_size as u64),
+        dtype: Some("f32".to_owned()),
+        numerics: Some(config.numerics),
+        batch: Some(config.batch as u64),
+        sequence_length: Some(config.data.sequence_length as u64),
+        grad_accum: Some(config.grad_accum as u64),
+        optimizer: Some(config.optimizer.kind.name().to_owned()),
+        seed: i64::try_from(config.seed).ok(),
+        threads: Some(threads as u64),
+        ..residual_columns(residual)
+    }
+}
+
+/// A row with nothing but what a residual connection is.
+pub(super) fn residual_columns(residual: &ResidualConfig) -> Row {
+    Row {
         residual_placement: Some(word(&residual.placement)),
         residual_mix: Some(word(&residual.mix.kind)),
         residual_augment: Some(residual.augment.iter().map(AugmentConfig::kind).collect::<Vec<_>>().join("+"))
@@ -34,14 +49,6 @@ pub fn base_row(config: &TrainConfig, threads: usize) -> Row {
             AugmentConfig::LowRank { post_norm, .. } | AugmentConfig::Previous { post_norm, .. } => Some(word(post_norm)),
             AugmentConfig::Gemma3n { .. } => None,
         }),
-        dtype: Some("f32".to_owned()),
-        numerics: Some(config.numerics),
-        batch: Some(config.batch as u64),
-        sequence_length: Some(config.data.sequence_length as u64),
-        grad_accum: Some(config.grad_accum as u64),
-        optimizer: Some("adamw".to_owned()),
-        seed: i64::try_from(config.seed).ok(),
-        threads: Some(threads as u64),
         ..Row::default()
     }
 }
@@ -105,7 +112,7 @@ pub fn failure(config: &TrainConfig, manifest: &Manifest, threads: usize) -> Row
     })
 }
 
-fn with(base: &Row, metric: &Metric, value: f64, stat: InnerStat) -> Row {
+pub(super) fn with(base: &Row, metric: &Metric, value: f64, stat: InnerStat) -> Row {
     Row {
         metric: metric.name.to_string(),
         unit: metric.unit.to_string(),
@@ -116,7 +123,7 @@ fn with(base: &Row, metric: &Metric, value: f64, stat: InnerStat) -> Row {
     }
 }
 
-fn seal(row: Row) -> Row {
+pub(super) fn seal(row: Row) -> Row {
     let cell_id = CellId::of(&row);
     Row { cell_id: Some(cell_id.into()), ..row }.seal()
 }

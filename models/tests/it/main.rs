@@ -9,3 +9,5 @@ mod networks;
 mod params;
 mod parity;
 mod pretrained;
+mod resnet;
+mod resnet_files;

@@ -1,0 +1,353 @@
+//! Windows sliding over images, and the arrangement of a part of the source that makes them cheap to read.
+//!
+//! ```text
+//! out[b, i, j, o] = Σ_{tap, c} source[b, s·i + row(tap), s·j + col(tap), c] · w[tap, c, o]        zeros outside the image
+//! ```
+//! A convolution is one such product; the gradient of its input is one per phase of the stride, each with the taps that meet it.
+//! A task copies the source rows of its output rows to a scratch buffer: channels in blocks of [`LANES`], columns sorted by their
+//! phase `col mod s`, borders as zeros. In the copy neighbouring windows are [`LANES`] numbers apart for every stride, so that the
+//! inner loops know all distances, and each source number is copied once per task instead of once per tap.
+//!
+//! Few channels (an image's three) would leave most of a block empty: then the columns of the window are folded into the channels.
+use std::cell::RefCell;
+
+use crate::check::ConvSizes;
+use crate::simd::{LANES, multiversion};
+
+/// Output pixels of a task: enough to use a panel of weights many times while it is in the second-level cache.
+const PIXELS: usize = 256;
+/// Numbers of a task's scratch buffer, beyond which it takes fewer rows: 256 KiB.
+const SCRATCH: usize = 64 * 1024;
+/// Channels up to which the window's columns are folded into them.
+const FOLDED_CHANNELS: usize = 8;
+
+/// One element of the window: its place relative to the window's origin, and in the weight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tap {
+    /// Rows down from `s·i`.
+    pub(super) row: isize,
+    /// Columns right of `s·j`.
+    pub(super) col: isize,
+    /// Offset in the weight's `[kY, kX]`; the first of the folded ones.
+    pub(super) weight: usize,
+}
+
+/// A window sliding over the channels of one group.
+pub(super) struct Window {
+    pub(super) batch: usize,
+    height: usize,
+    width: usize,
+    /// Channels of the source, all groups.
+    pitch: usize,
+    /// Channels of a group before folding.
+    pub(super) channels: usize,
+    /// Columns folded into the channels, 1 for none.
+    pub(super) fold: usize,
+    stride: usize,
+    pub(super) taps: Vec<Tap>,
+    /// Rows of windows.
+    pub(super) rows: usize,
+    /// Columns of windows.
+    pub(super) cols: usize,
+    top: isize,
+    left: isize,
+    /// Rows from the first tap's to the last's.
+    span: usize,
+    /// Scratch columns of one phase.
+    phase_cols: usize,
+    row_used: Vec<bool>,
+    col_used: Vec<bool>,
+}
+
+/// Numbers of the scratch that one step of the product reads per window, and where.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    /// Offset from the window's place in the scratch.
+    pub(super) offset: usize,
+    /// Channels, at most [`LANES`].
+    pub(super) count: usize,
+}
+
+/// The output rows of a task: several whole images, or rows of one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) image: usize,
+    pub(super) images: usize,
+    pub(super) row: usize,
+    pub(super) rows: usize,
+}
+
+/// How the output is cut into parts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    images: usize,
+    rows: usize,
+    row_parts: usize,
+    /// Number of parts.
+    pub(super) parts: usize,
+}
+
+impl Window {
+    /// The window of a convolution.
+    pub(super) fn of_convolution(s: &ConvSizes, stride: usize, padding: usize, groups: usize) -> Self {
+        let channels = s.channels / groups;
+        let fold = if channels <= FOLDED_CHANNELS { s.kernel_width } else { 1 };
+        let place = |k: usize| k.cast_signed() - padding.cast_signed();
+        let taps = (0..s.kernel_height)
+            .flat_map(|ky| (0..s.kernel_width).step_by(fold).map(move |kx| (ky, kx)))
+            .map(|(ky, kx)| Tap { row: place(ky), col: place(kx), weight: ky * s.kernel_width + kx })
+            .collect();
+        let window = (s.batch, s.height, s.width, s.channels);
+        if s.kernel_height * s.kernel_width == 1 && stride == 1 && padding == 0 {
+            // rows of all images follow each other, and a part may take any of them
+            return Self::new(
+                (1, s.batch * s.height, s.width, s.channels),
+                channels,
+                fold,
+                1,
+                taps,
+                (s.batch * s.height, s.width),
+            );
+        }
+        Self::new(window, channels, fold, stride, taps, (s.out_height, s.out_width))
+    }
+
+    /// The windows over the output's gradient that meet the input pixels `(stride·i + phase.0, stride·j + phase.1)`.
+    pub(super) fn of_input_gradient(s: &ConvSizes, stride: usize, padding: usize, groups: usize, phase: (usize, usize)) -> Self {
+        // y = stride·i − padding + k, so pixel y = stride·i' + phase sees output i = i' + (phase + padding − k)/stride
+        let places = |kernel: usize, phase: usize| {
+            (0..kernel).filter_map(move |k| {
+                let distance = (phase + padding).cast_signed() - k.cast_signed();
+                let stride = stride.cast_signed();
+                (distance.rem_euclid(stride) == 0).then_some((k, distance.div_euclid(stride)))
+            })
+        };
+        let taps = places(s.kernel_height, phase.0)
+            .flat_map(|(ky, row)| places(s.kernel_width, phase.1).map(move |(kx, col)| (ky, row, kx, col)))
+            .map(|(ky, row, kx, col)| Tap { row, col, weight: ky * s.kernel_width + kx })
+            .collect();
+        let count = |size: usize, phase: usize| size.saturating_sub(phase).div_ceil(stride);
+        let (rows, cols) = (count(s.height, phase.0), count(s.width, phase.1));
+        let channels = s.out_channels / groups;
+        if s.kernel_height * s.kernel_width == 1 && stride == 1 && padding == 0 {
+            let rows = s.batch * rows;
+            return Self::new((1, s.batch * s.out_height, s.out_width, s.out_channels), channels, 1, 1, taps, (rows, cols));
+        }
+        Self::new((s.batch, s.out_height, s.out_width, s.out_channels), channels, 1, 1, taps, (rows, cols))
+    }
+
+    fn new(
+        (batch, height, width, pitch): (usize, usize, usize, usize),
+        channels: usize,
+        fold: usize,
+        stride: usize,
+        taps: Vec<Tap>,
+        (rows, cols): (usize, usize),
+    ) -> Self {
+        let first = |f: fn(&Tap) -> isize| taps.iter().map(f).min().unwrap_or(0);
+        let last = |f: fn(&Tap) -> isize| taps.iter().map(f).max().unwrap_or(0);
+        let (top, left) = (first(|t| t.row), first(|t| t.col));
+        let span = last(|t| t.row).abs_diff(top);
+        // folded columns are copied window by window: one phase
+        let width_span = if fold > 1 { 0 } else { last(|t| t.col).abs_diff(left) };
+        let phase_cols = if fold > 1 { cols } else { (cols.max(1) - 1) + width_span / stride + 1 };
+        let used = |f: fn(&Tap) -> isize, first: isize| {
+            (0..stride).map(|phase| taps.iter().any(|tap| f(tap).abs_diff(first) % stride == phase)).collect()
+        };
+        let (row_used, col_used) = (used(|t| t.row, top), used(|t| t.col, left));
+        Self {
+            batch,
+            height,
+            width,
+            pitch,
+            channels,
+            fold,
+            stride,
+            taps,
+            rows,
+            cols,
+            top,
+            left,
+            span,
+            phase_cols,
+            row_used,
+            col_used,
+        }
+    }
+
+    /// Channels after folding.
+    fn folded(&self) -> usize {
+        self.channels * self.fold
+    }
+
+    /// Phases of the columns in the scratch.
+    fn phases(&self) -> usize {
+        if self.fold > 1 { 1 } else { self.stride }
+    }
+
+    /// Numbers of one block of channels in a scratch row.
+    fn block_pitch(&self) -> usize {
+        self.phases() * self.phase_cols * LANES
+    }
+
+    /// Numbers of a scratch row.
+    fn row_pitch(&self) -> usize {
+        self.folded().div_ceil(LANES) * self.block_pitch()
+    }
+
+    /// Scratch rows of one image for `rows` rows of windows.
+    fn source_rows(&self, rows: usize) -> usize {
+        (rows.max(1) - 1) * self.stride + self.span + 1
+    }
+
+    /// Numbers between the scratch places of vertical neighbours.
+    pub(super) fn row_step(&self) -> usize {
+        self.stride * self.row_pitch()
+    }
+
+    /// Numbers between the scratch places of images.
+    pub(super) fn image_step(&self, part: Part) -> usize {
+        self.source_rows(part.rows) * self.row_pitch()
+    }
+
+    /// Numbers of the scratch of a part.
+    fn scratch_len(&self, part: Part) -> usize {
+        part.images * self.image_step(part)
+    }
+
+    /// The steps of the product, block by block of channels, tap by tap.
+    pub(super) fn steps(&self) -> Vec<Step> {
+        let folded = self.folded();
+        let phases = self.phases();
+        (0..folded.div_ceil(LANES))
+            .flat_map(|block| self.taps.iter().map(move |tap| (block, tap)))
+            .map(|(block, tap)| {
+                let (row, col) = (tap.row.abs_diff(self.top), tap.col.abs_diff(self.left));
+                let place = (col % phases) * self.phase_cols + col / phases;
+                Step {
+                    offset: row * self.row_pitch() + block * self.block_pitch() + place * LANES,
+                    count: LANES.min(folded - block * LANES),
+                }
+            })
+            .collect()
+    }
+
+    /// For each step and channel of it: the channel of the group, and the offset in `[kY, kX]`.
+    pub(super) fn weight_places(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let folded = self.folded();
+        (0..folded.div_ceil(LANES)).flat_map(move |block| {
+            self.taps.iter().flat_map(move |tap| {
+                (block * LANES..folded.min((block + 1) * LANES)).map(move |i| (i % self.channels, tap.weight + i / self.channels))
+            })
+        })
+    }
+
+    /// Cuts the output rows into parts by the sizes alone.
+    pub(super) fn cut(&self) -> Cut {
+        let mut rows = (PIXELS / self.cols.max(1)).clamp(1, self.rows.max(1));
+        while rows > 1 && self.source_rows(rows) * self.row_pitch() > SCRATCH {
+            rows = rows.div_ceil(2);
+        }
+        let images =
+            if rows == self.rows { (PIXELS / 2).div_ceil(rows * self.cols.max(1)).clamp(1, self.batch.max(1)) } else { 1 };
+        let row_parts = self.rows.div_ceil(rows);
+        Cut { images, rows, row_parts, parts: self.batch.div_ceil(images) * row_parts }
+    }
+
+    /// Part number `index` of a cut.
+    pub(super) fn part(&self, cut: Cut, index: usize) -> Part {
+        let (image, row) = (index / cut.row_parts * cut.images, index % cut.row_parts * cut.rows);
+        Part { image, images: cut.images.min(self.batch - image), row, rows: cut.rows.min(self.rows - row) }
+    }
+
+    /// Copies the source of `part`, channels from `first` on, to this thread's scratch and hands it to `f`.
+    pub(super) fn with_scratch<R>(&self, source: &[f32], first: usize, part: Part, f: impl FnOnce(&[f32]) -> R) -> R {
+        thread_local! {
+            /// Kept between tasks: a fresh buffer per task costs a page fault for every 4 KiB of it.
+            static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let len = self.scratch_len(part);
+            if scratch.len() < len {
+                scratch.resize(len, 0.);
+            }
+            fill(self, source, first, part, &mut scratch[..len]);
+            f(&scratch[..len])
+        })
+    }
+}
+
+multiversion! {
+    fn fill<S>(window: &Window, source: &[f32], first: usize, part: Part, scratch: &mut [f32]) {
+        let row_pitch = window.row_pitch();
+        let image_step = window.image_step(part);
+        for image in 0..part.images {
+            let pixels = (part.image + image) * window.height;
+            for v in 0..window.source_rows(part.rows) {
+                if !window.row_used[v % window.stride] {
+                    continue;
+                }
+                let row = &mut scratch[image * image_step + v * row_pitch..][..row_pitch];
+                let y = (part.row * window.stride + v).cast_signed() + window.top;
+                if y < 0 || y >= window.height.cast_signed() {
+                    row.fill(0.);
+                    continue;
+                }
+                let line = &source[(pixels + y.cast_unsigned()) * window.width * window.pitch..][..window.width * window.pitch];
+                if window.fold > 1 {
+                    fill_folded(window, line, first, row);
+                } else {
+                    fill_row(window, line, first, row);
+                }
+            }
+        }
+    }
+}
+
+/// One row of the scratch, blocks of channels apart.
+#[inline(always)]
+fn fill_row(window: &Window, line: &[f32], first: usize, row: &mut [f32]) {
+    let (stride, channels) = (window.stride, window.channels);
+    for (phase, _) in window.col_used.iter().enumerate().filter(|(_, used)| **used) {
+        for q in 0..window.phase_cols {
+            let x = (q * stride + phase).cast_signed() + window.left;
+            let pixel = if x < 0 || x >= window.width.cast_signed() {
+                None
+            } else {
+                Some(&line[x.cast_unsigned() * window.pitch + first..][..channels])
+            };
+            let mut place = (phase * window.phase_cols + q) * LANES;
+            let mut channel = 0;
+            while channel < channels {
+                let target = &mut row[place..place + LANES];
+                match pixel {
+                    None => target.fill(0.),
+                    Some(pixel) => match pixel[channel..].first_chunk::<LANES>() {
+                        Some(block) => target.copy_from_slice(block),
+                        None => target[..channels - channel].copy_from_slice(&pixel[channel..]),
+                    },
+                }
+                place += window.block_pitch();
+                channel += LANES;
+            }
+        }
+    }
+}
+
+/// One row of the scratch with the window's columns among the channels.
+#[inline(always)]
+fn fill_folded(window: &Window, line: &[f32], first: usize, row: &mut [f32]) {
+    let (channels, block_pitch) = (window.channels, window.block_pitch());
+    for q in 0..window.cols {
+        let left = (q * window.stride).cast_signed() + window.left;
+        for tap in 0..window.fold {
+            let x = left + tap.cast_signed();
+            let inside = x >= 0 && x < window.width.cast_signed();
+            for c in 0..channels {
+                let i = tap * channels + c;
+                let place = i / LANES * block_pitch + q * LANES + i % LANES;
+                row[place] = if inside { line[x.cast_unsigned() * window.pitch + first + c] } else { 0. };
+            }
+        }
+    }
+}

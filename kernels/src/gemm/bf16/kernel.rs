@@ -8,16 +8,19 @@
 //! `VDPBF16PS`). Every function here is compiled with the features named in its attribute and called only after
 //! [`super::has_dot_products`] found them: that is the safety argument of the calls between them.
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm256_mask_storeu_epi16, _mm256_maskz_loadu_epi16, _mm512_add_ps, _mm512_castsi512_ps,
-    _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_si512,
-    _mm512_mask_storeu_epi32, _mm512_mask_storeu_ps, _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_mul_ps,
-    _mm512_or_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4,
-    _mm512_slli_epi32, _mm512_sub_ps, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m512, __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_mask_storeu_epi16, _mm256_maskz_loadu_epi16, _mm512_add_ps,
+    _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps,
+    _mm512_loadu_si512, _mm512_mask_storeu_epi32, _mm512_mask_storeu_ps, _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps,
+    _mm512_mul_ps, _mm512_or_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_sub_ps, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
+    _mm512_unpacklo_epi64,
 };
 use std::mem::transmute;
 
 use super::Numbers;
 
+/// Bytes that packing reads ahead: too many lines at once for the processor to see each as a stream.
+const AHEAD: usize = 256;
 /// Rows of a register tile: with two vectors of columns 24 sums, enough to hide the latency of the instruction.
 pub(super) const ROWS: usize = 12;
 /// Columns of a register tile: two vectors.
@@ -193,9 +196,10 @@ unsafe fn pack_steps<const W: usize, const F32: bool>(p: Panel<'_>, numbers: *co
             let valid = (p.k - k0).min(32);
             let mut rows = [_mm512_setzero_si512(); 16];
             for (i, row) in rows.iter_mut().enumerate().take(p.count.saturating_sub(first)) {
-                // SAFETY: line `first + i` exists and holds `valid` numbers from k0.
+                // SAFETY: line `first + i` exists and holds `valid` numbers from k0; a prefetch reads nothing.
                 unsafe {
                     let at = numbers.add((p.start + (first + i) * p.line + k0) * size);
+                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
                     *row = pairs_of::<F32>(at, valid, p.rest);
                 }
             }

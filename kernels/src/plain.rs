@@ -179,7 +179,8 @@ pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, bias: Option<&Tensor>, targe
 pub fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
     let (features, _) = check::low_rank(x, down, up)?;
     let rows = x.elem_count() / features;
-    x.reshape((rows, features))?.matmul(down)?.matmul(up)?.reshape(x.shape())
+    let (down, up) = (down.to_dtype(x.dtype())?, up.to_dtype(x.dtype())?);
+    x.reshape((rows, features))?.matmul(&down)?.matmul(&up)?.reshape(x.shape())
 }
 
 /// `x + (x·down)·up`, see [`crate::low_rank_add`].
@@ -190,6 +191,7 @@ pub fn low_rank_add(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// `ab[0]·fx + ab[1]·residual`, see [`crate::merge`].
 pub fn merge(fx: &Tensor, residual: &Tensor, ab: &Tensor) -> Result<Tensor> {
     check::merge(fx, residual, ab)?;
+    let ab = ab.to_dtype(residual.dtype())?;
     fx.to_dtype(residual.dtype())?.broadcast_mul(&ab.get(0)?)? + residual.broadcast_mul(&ab.get(1)?)?
 }
 

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::cast;
 use crate::access::{F32Ref, f32s, is_fast, output, tensor};
-use crate::element::{Element, Lock, elements, is_element, output_of, tensor_of, with_element};
+use crate::element::{Element, Lock, elements, in_f32, is_element, output_of, tensor_of, with_element};
 use crate::parallel::{self, Disjoint, PIECE, is_worth_it};
 use crate::simd::{dot, multiversion};
 use crate::tape::{apply2, apply3};
@@ -43,11 +43,11 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When the shapes do not fit.
 pub fn merge(fx: &Tensor, residual: &Tensor, ab: &Tensor) -> Result<Tensor> {
-    if !is_fast(&[residual, ab]) || !is_element(fx) {
+    if !is_fast(&[residual]) || !is_element(fx) || !is_element(ab) {
         return plain::merge(fx, residual, ab);
     }
     check::merge(fx, residual, ab)?;
-    apply3(&fx.contiguous()?, &residual.contiguous()?, &ab.contiguous()?, Merge)
+    apply3(&fx.contiguous()?, &residual.contiguous()?, &in_f32(ab)?, Merge)
 }
 
 struct Add;

@@ -5,11 +5,12 @@
 //! formula and the same gradients as its reference; the tests hold them together.
 //!
 //! ```text
-//! gemm/    matrix products of strided f32 operands, products of few rows (f32 or bf16 weights), a portable fallback
+//! gemm/    matrix products of strided f32 operands, of operands rounded to bf16 or split in two, of few rows, a portable fallback
 //! fused/   linear, norms, rotary, attention, activations, embedding, cross-entropy, low-rank residual, merge, AdamW, SGD;
 //!          convolution, batch norm and pooling of images stored channels last
 //! infer/   forward-only attention over a key-value cache
 //! cpu      what the processor offers, which level the kernels run at, threads
+//! tape     backward over fused operations without candle's gradient store
 //! plain    the references
 //! ```
 //!

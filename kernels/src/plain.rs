@@ -184,7 +184,8 @@ pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, bias: Option<&Tensor>, targe
 pub fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
     let (features, _) = check::low_rank(x, down, up)?;
     let rows = x.elem_count() / features;
-    x.reshape((rows, features))?.matmul(down)?.matmul(up)?.reshape(x.shape())
+    let (down, up) = (down.to_dtype(x.dtype())?, up.to_dtype(x.dtype())?);
+    x.reshape((rows, features))?.matmul(&down)?.matmul(&up)?.reshape(x.shape())
 }
 
 /// `α·(fx + fx2) + β·(x + (x·down)·up + Σ z_j·up_j)`, at least 0 where asked, see [`crate::merge`].
@@ -198,10 +199,10 @@ pub fn merge(args: &Merge<'_>) -> Result<Tensor> {
     }
     for (z, up) in args.branches {
         let rows = z.reshape((args.x.elem_count() / features, up.dim(0)?))?;
-        residual = (residual + rows.matmul(up)?.reshape(args.x.shape())?)?;
+        residual = (residual + wide(&rows)?.matmul(&wide(up)?)?.reshape(args.x.shape())?)?;
     }
     let merged = match args.ab {
-        Some(ab) => (fx.broadcast_mul(&ab.get(0)?)? + residual.broadcast_mul(&ab.get(1)?)?)?,
+        Some(ab) => (fx.broadcast_mul(&wide(&ab.get(0)?)?)? + residual.broadcast_mul(&wide(&ab.get(1)?)?)?)?,
         None => (fx + residual)?,
     };
     if args.relu { merged.relu() } else { Ok(merged) }

@@ -63,6 +63,11 @@ pub fn linear_in(numerics: Numerics, x: &Tensor, w: &Tensor, bias: Option<&Tenso
     if is_bf16_inference(&x, w, bias) {
         return linear_bf16(&x, w, bias);
     }
+    let rows = x.elem_count() / w.dims()[1];
+    let is_trained = [&x, w, bias.unwrap_or(w)].into_iter().any(Tensor::track_op);
+    if !is_trained && skinny::is_faster(rows, w.elem_count()) {
+        return super::cast(&linear(&super::cast(&x, DType::F32)?, w, bias)?, x.dtype()); // a few rows: bound by reading the weight
+    }
     let (x, w) = (x.contiguous()?, in_f32(w)?);
     match bias {
         Some(bias) => apply3(&x, &w, &in_f32(bias)?, Rounded(rounding)),

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 use crate::access::{F32Ref, f32s, is_fast, output, tensor};
+use crate::element::{in_f32, is_element};
 use crate::gemm::{Operand, Product, skinny};
 use crate::parallel::{self, Disjoint};
 use crate::simd::{Isa, LANES, multiversion};
@@ -31,11 +32,11 @@ pub(crate) const THIN: usize = 16;
 /// # Errors
 /// When the shapes do not fit.
 pub fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
-    if !is_fast(&[x, down, up]) {
+    if !is_fast(&[x]) || !is_element(down) || !is_element(up) {
         return plain::low_rank(x, down, up);
     }
     check::low_rank(x, down, up)?;
-    apply3(&x.contiguous()?, &down.contiguous()?, &up.contiguous()?, LowRank { inner: OnceLock::new() })
+    apply3(&x.contiguous()?, &in_f32(down)?, &in_f32(up)?, LowRank { inner: OnceLock::new() })
 }
 
 struct LowRank {

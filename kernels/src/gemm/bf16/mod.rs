@@ -321,7 +321,7 @@ mod packed {
                             let at = ((j - first_panel) * copies + copy) * column_size;
                             // SAFETY: the panel's lines lie inside the checked operand.
                             unsafe {
-                                kernel::pack::<COLUMNS>(Panel { rest: copy == 1, ..panel }, &mut columns[at..at + column_size])
+                                kernel::pack::<COLUMNS>(Panel { rest: copy == 1, ..panel }, &mut columns[at..at + column_size]);
                             };
                         }
                     }
@@ -335,10 +335,9 @@ mod packed {
                                 );
                             }
                             let (i0, j0) = (i * ROWS, j * COLUMNS);
-                            let (start, is_bf16) = out.at(i0 * row + j0);
+                            let start = out.at(i0 * row + j0);
                             let store = Store {
                                 start,
-                                is_bf16,
                                 row,
                                 alpha: p.alpha,
                                 adds: p.write == Write::Add,
@@ -364,11 +363,11 @@ mod packed {
     unsafe impl Sync for Address {}
 
     impl Address {
-        /// Address of an element, and whether it is bf16.
-        fn at(&self, offset: usize) -> (*mut u8, bool) {
+        /// Address of an element.
+        fn at(&self, offset: usize) -> Target {
             match self.0 {
-                Target::F32(start) => (start.wrapping_add(offset).cast(), false),
-                Target::Bf16(start) => (start.wrapping_add(offset).cast(), true),
+                Target::F32(start) => Target::F32(start.wrapping_add(offset)),
+                Target::Bf16(start) => Target::Bf16(start.wrapping_add(offset)),
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::access::{F32Ref, f32s, is_fast, output, tensor};
 use crate::gemm::{Operand, Product, skinny};
 use crate::parallel::{self, Disjoint};
 use crate::simd::{Isa, LANES, multiversion};
+use crate::tape::apply3;
 use crate::{check, plain};
 
 /// Rows of one task, and of one partial sum of the weights' gradients.
@@ -36,7 +37,7 @@ pub fn low_rank_add(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
         return plain::low_rank_add(x, down, up);
     }
     check::low_rank(x, down, up)?;
-    x.contiguous()?.apply_op3(&down.contiguous()?, &up.contiguous()?, LowRank { adds_x: true, inner: OnceLock::new() })
+    apply3(&x.contiguous()?, &down.contiguous()?, &up.contiguous()?, LowRank { adds_x: true, inner: OnceLock::new() })
 }
 
 /// `(x·down)·up`, the map alone: shapes, cost and errors as [`low_rank_add`].
@@ -48,7 +49,7 @@ pub fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
         return plain::low_rank(x, down, up);
     }
     check::low_rank(x, down, up)?;
-    x.contiguous()?.apply_op3(&down.contiguous()?, &up.contiguous()?, LowRank { adds_x: false, inner: OnceLock::new() })
+    apply3(&x.contiguous()?, &down.contiguous()?, &up.contiguous()?, LowRank { adds_x: false, inner: OnceLock::new() })
 }
 
 struct LowRank {

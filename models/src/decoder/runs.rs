@@ -102,16 +102,13 @@ impl Decoder {
         let device = self.device();
         let (ids, positions) = (Tensor::new(ids, device)?, Tensor::new(positions, device)?);
         let rotation = self.rotary.as_ref().map(|rotary| rotary.rows(&positions)).transpose()?;
-        let mut embedded = self.embed_tokens.forward(&ids)?.unsqueeze(0)?; // [1, N, D]
-        if let Some(table) = &self.embed_positions {
-            embedded = kernels::add(&embedded, &table.forward(&positions)?.unsqueeze(0)?)?;
-        }
+        let embedded = self.embed(&ids.unsqueeze(0)?, &positions.unsqueeze(0)?)?; // [1, N, D]
         let mut stream = ResidualStream::start(embedded, self.needs);
         for (index, layer) in self.layers.iter().enumerate() {
             let mut cache = LayerRuns { layer: index, runs };
-            layer.forward(&mut stream, &mut Context { rotation: rotation.as_ref(), cache: Some(&mut cache) })?;
+            layer.forward(&mut stream, &mut Context { rotation: rotation.as_ref(), cache: Some(&mut cache), numerics: self.numerics })?;
         }
-        self.norm.forward(&stream.finish()?)?.squeeze(0)
+        self.norm.forward(&stream.finish()?, self.numerics)?.squeeze(0)
     }
 }
 

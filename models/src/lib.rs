@@ -23,6 +23,7 @@ pub mod decoder;
 pub mod error;
 pub mod fold;
 pub mod generate;
+pub mod gemma3n;
 mod init;
 mod layers;
 pub mod params;
@@ -31,7 +32,7 @@ pub mod tensor_file;
 
 pub use config::ModelConfig;
 pub use cost::{ForwardCost, InputShape, Model, ParamCount};
-pub use decoder::{Decoder, DecoderConfig, KvCache, KvSegment, MlpKind, NormKind, Positions, RotaryScaling, Run};
+pub use decoder::{Decoder, DecoderConfig, Extras, KvCache, KvSegment, Local, MlpKind, NormKind, Positions, RotaryScaling, Run};
 pub use error::ModelError;
 pub use fold::{Folded, fold};
 pub use generate::{GenerateOptions, Sampling, generate};

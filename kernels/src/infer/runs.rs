@@ -53,6 +53,16 @@ impl KvPiece {
         (self.keys.len() + self.values.len()) * size_of::<f32>()
     }
 
+    /// Key and value heads.
+    pub fn kv_heads(&self) -> usize {
+        self.kv_heads
+    }
+
+    /// Keys and values of one head, `[len, d]` each.
+    pub fn head_parts(&self, head: usize) -> (&[f32], &[f32]) {
+        (self.head(&self.keys, head, self.len), self.head(&self.values, head, self.len))
+    }
+
     /// Appends positions given as `[T, K, d]`.
     fn append(&mut self, keys: &[f32], values: &[f32]) {
         let width = self.kv_heads * self.head_dim;

@@ -142,7 +142,7 @@ fn runs_with_a_gap_without_tokens_or_past_the_end_are_refused() {
     let decoder = frozen(&config);
     let limit = config.max_position_embeddings;
     let long = vec![1u32; limit + 1];
-    let mut refuse = |start: usize, ids: &[u32], what: &str| {
+    let refuse = |start: usize, ids: &[u32], what: &str| {
         let mut own = KvSegment::new(&config, start, 1);
         let error = decoder.forward_runs(&mut [Run { ids, before: vec![], own: &mut own }]).unwrap_err().to_string();
         assert!(error.contains(what), "{error}");

@@ -69,7 +69,8 @@ impl Attention {
     pub(crate) fn new(config: &DecoderConfig, layer: usize, vb: &VarBuilder<'_>) -> Result<Self> {
         let (hidden, head_dim, extras) = (config.hidden_size, config.head_dim(), &config.extras);
         let (q, kv) = (config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim);
-        let norm = |name: &str| extras.qk_norm.then(|| Norm::new(NormKind::Rms, head_dim, config.norm_eps, &vb.pp(name))).transpose();
+        let norm =
+            |name: &str| extras.qk_norm.then(|| Norm::new(NormKind::Rms, head_dim, config.norm_eps, &vb.pp(name))).transpose();
         let source = config.key_value_layer(layer);
         let own = if source == layer {
             Some(KeyValue {

@@ -39,8 +39,8 @@ pub use self::config::{DecoderConfig, MlpKind, NormKind, Positions, RotaryScalin
 pub use self::extras::{Extras, Local};
 use self::rotary::{Rotary, position_ids};
 pub use self::runs::{KvSegment, Run};
-use crate::gemma3n::Gemma3nBody;
 use crate::cost::{ForwardCost, InputShape, Model, ParamCount};
+use crate::gemma3n::Gemma3nBody;
 use crate::init::Distribution;
 use crate::layers::{Embedding, Linear, Norm, Param};
 

@@ -16,19 +16,8 @@ use crate::decoder::{DecoderConfig, Extras, Local, MlpKind, NormKind, Positions,
 use crate::error::{ModelError, Result};
 
 /// Values of `model_type` that load.
-pub const SUPPORTED_MODEL_TYPES: [&str; 11] = [
-    "gemma2",
-    "gemma3",
-    "gemma3_text",
-    "gemma3n",
-    "gemma3n_text",
-    "gpt2",
-    "gpt_neox",
-    "llama",
-    "mistral",
-    "qwen2",
-    "qwen3",
-];
+pub const SUPPORTED_MODEL_TYPES: [&str; 11] =
+    ["gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3"];
 
 /// What the published files say.
 #[derive(Debug)]
@@ -155,7 +144,11 @@ fn gpt_neox(keys: &Keys) -> Result<DecoderConfig> {
         "gelu" => MlpKind::GeluErf,
         "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => MlpKind::GeluTanh,
         other => {
-            return Err(keys.problem("hidden_act", "`gelu`, `gelu_new`, `gelu_fast` or `gelu_pytorch_tanh`", &format!("`{other}`")));
+            return Err(keys.problem(
+                "hidden_act",
+                "`gelu`, `gelu_new`, `gelu_fast` or `gelu_pytorch_tanh`",
+                &format!("`{other}`"),
+            ));
         }
     };
     let hidden_size = keys.required("hidden_size")?;

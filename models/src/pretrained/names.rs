@@ -100,7 +100,8 @@ impl<'a> Names<'a> {
 
     /// Parts of multimodal files that a text network does not have, and tensors that published files carry without use.
     pub(super) fn is_ignored(&self, name: &str) -> bool {
-        const OTHER_MODALITIES: [&str; 5] = ["vision_tower.", "audio_tower.", "embed_vision.", "embed_audio.", "multi_modal_projector."];
+        const OTHER_MODALITIES: [&str; 5] =
+            ["vision_tower.", "audio_tower.", "embed_vision.", "embed_audio.", "multi_modal_projector."];
         let of_prefix = name.strip_prefix("model.").unwrap_or(name);
         if self.published.is_multimodal && OTHER_MODALITIES.iter().any(|part| of_prefix.starts_with(part)) {
             return true;
@@ -109,8 +110,12 @@ impl<'a> Names<'a> {
         let config = &self.published.config;
         let layer = name.strip_prefix(self.prefix).and_then(|rest| rest.strip_prefix("layers."));
         let Some((layer, part)) = layer.and_then(|rest| rest.split_once('.')) else { return false };
-        let shares = layer.parse().is_ok_and(|layer: usize| layer < config.num_layers() && config.key_value_layer(layer) != layer);
-        shares && ["self_attn.k_proj.", "self_attn.v_proj.", "self_attn.k_norm.", "self_attn.v_norm."].iter().any(|n| part.starts_with(n))
+        let shares =
+            layer.parse().is_ok_and(|layer: usize| layer < config.num_layers() && config.key_value_layer(layer) != layer);
+        shares
+            && ["self_attn.k_proj.", "self_attn.v_proj.", "self_attn.k_norm.", "self_attn.v_norm."]
+                .iter()
+                .any(|n| part.starts_with(n))
     }
 
     /// The source of the parameter that we call `name`.

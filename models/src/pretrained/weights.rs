@@ -54,7 +54,9 @@ pub(super) fn load(folder: &Path, published: &Published, params: &ParamStore) ->
     let is_tied = published.config.tie_word_embeddings;
     let unexpected: Vec<String> = by_name
         .into_keys()
-        .filter(|name| !used.contains(name) && !IGNORED_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) && !names.is_ignored(name))
+        .filter(|name| {
+            !used.contains(name) && !IGNORED_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) && !names.is_ignored(name)
+        })
         .filter(|name| !(is_tied && HEADS.contains(&name.as_str()))) // a copy of the tied table
         .collect();
     if missing.is_empty() && unexpected.is_empty() && wrong_shape.is_empty() {

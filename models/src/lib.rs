@@ -5,7 +5,8 @@
 //!                        decoder.init_weights(seed)   or  store.load(path)   values
 //! train     decoder.loss(&ids, &targets)                                  differentiable
 //! evaluate  Decoder::new(&config, store.freeze())                         detached: no graph is recorded
-//!           decoder.forward_cached(&ids, &lens, &mut cache)
+//!           decoder.forward_cached(&ids, &lens, &mut cache)                  a batch
+//!           decoder.forward_runs(&mut runs)                                 packed sequences that share what came before
 //! ```
 //!
 //! - [`params`]: every parameter by name, in name order; saving and strict loading
@@ -23,6 +24,7 @@ pub mod cost;
 pub mod decoder;
 pub mod error;
 pub mod fold;
+pub mod gemma3n;
 pub mod generate;
 mod init;
 mod layers;
@@ -34,7 +36,7 @@ pub mod torch_file;
 
 pub use config::{ImageModelConfig, ModelConfig};
 pub use cost::{ForwardCost, InputShape, Model, ParamCount};
-pub use decoder::{Decoder, DecoderConfig, KvCache, MlpKind, NormKind, Positions, RotaryScaling};
+pub use decoder::{Decoder, DecoderConfig, Extras, KvCache, KvSegment, Local, MlpKind, NormKind, Positions, RotaryScaling, Run};
 pub use error::ModelError;
 pub use fold::{Folded, fold};
 pub use generate::{GenerateOptions, Sampling, generate};

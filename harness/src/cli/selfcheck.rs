@@ -72,10 +72,10 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let mut ways = vec![
         (
             "one request at a time, nothing shared",
-            ask(Budget { batch_tokens: 1, cache_tokens: 1, share_prefixes: false }, &requests),
+            ask(Budget { batch_tokens: usize::MAX, cache_tokens: 1, decode_rows: 1, share_prefixes: false }, &requests),
         ),
         ("no prefix sharing", ask(Budget { share_prefixes: false, ..base }, &requests)),
-        ("small batches", ask(Budget { batch_tokens: 256, cache_tokens: 2048, ..base }, &requests)),
+        ("small batches", ask(Budget { batch_tokens: 61, cache_tokens: 2048, decode_rows: 3, ..base }, &requests)),
         ("requests in reverse order", from_reversed),
     ];
     let folder = tempfile::tempdir()?;

@@ -123,9 +123,9 @@ fn batching_and_prefix_sharing_change_no_score() {
     let Some((pack, data)) = pack() else { return };
     let model = load(&pack, SpecialTokens::default());
     let budgets = [
-        Budget { batch_tokens: 1, cache_tokens: 1, share_prefixes: false }, // one request at a time
+        Budget { batch_tokens: usize::MAX, cache_tokens: 1, decode_rows: 1, share_prefixes: false }, // one request at a time
         Budget { share_prefixes: false, ..Budget::default() },
-        Budget { batch_tokens: 300, cache_tokens: 4000, share_prefixes: true },
+        Budget { batch_tokens: 300, cache_tokens: 4000, decode_rows: 3, share_prefixes: true },
     ];
     let mut largest = 0.0f64;
     for task in ["hellaswag", "mmlu_global_facts", "belebele_eng_Latn"] {

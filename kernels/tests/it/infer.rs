@@ -1,6 +1,6 @@
-//! Attention over the cache against the training form.
+//! Attention over a cache, and over trees of shared pieces, against the training form.
 use candle_core::{Device, Tensor};
-use kernels::{KvSlab, attention_cached, causal_attention};
+use kernels::{AttentionRun, KvPiece, KvSlab, append_runs, attention_cached, attention_runs, causal_attention};
 
 use crate::cases::random;
 
@@ -76,4 +76,63 @@ fn a_short_cache_and_wrong_lengths_are_refused() {
         attention_cached(&Tensor::zeros((2, 1, 1, 4), candle_core::DType::F32, &Device::Cpu).unwrap(), &slab, &slab, &[0, 0], 1.)
             .is_err()
     );
+}
+
+/// Positions `from..to` of a `[1, T, ..]` tensor, without the batch.
+fn cut(x: &Tensor, from: usize, to: usize) -> Tensor {
+    x.narrow(1, from, to - from).unwrap().squeeze(0).unwrap()
+}
+
+#[test]
+fn runs_behind_shared_pieces_equal_the_training_form() {
+    // A trunk of 5 + 70 positions; three branches of 1, 3 and 80 positions behind it, one behind its first 5 alone.
+    for (heads, kv_heads, d) in [(6, 2, 16), (4, 4, 64), (1, 1, 3)] {
+        let lengths = [(75, 1), (75, 3), (75, 80), (5, 2)];
+        let all = |what: u64, count: usize| {
+            let trunk = random(&[1, 75, count, d], what);
+            lengths.map(|(shared, own)| {
+                let branch = random(&[1, own, count, d], 10 * what + own as u64);
+                Tensor::cat(&[&trunk.narrow(1, 0, shared).unwrap(), &branch], 1).unwrap()
+            })
+        };
+        let (q, k, v) = (all(1, heads), all(2, kv_heads), all(3, kv_heads));
+        let piece = || KvPiece::new(kv_heads, 1, d); // grows on the way
+        let (mut head, mut trunk) = (piece(), piece());
+        append_runs(&cut(&k[0], 0, 5), &cut(&v[0], 0, 5), &mut [(&mut head, 5)]).unwrap();
+        append_runs(&cut(&k[0], 5, 75), &cut(&v[0], 5, 75), &mut [(&mut trunk, 70)]).unwrap();
+        // The longest branch comes in two calls, as in decoding.
+        let mut own = [piece(), piece(), piece(), piece()];
+        append_runs(&cut(&k[2], 75, 85), &cut(&v[2], 75, 85), &mut [(&mut own[2], 10)]).unwrap();
+        let old = [0, 0, 10, 0];
+        let new = |x: &[Tensor; 4]| {
+            let parts: Vec<Tensor> = (0..4).map(|i| cut(&x[i], lengths[i].0 + old[i], lengths[i].0 + lengths[i].1)).collect();
+            Tensor::cat(&parts, 0).unwrap()
+        };
+        let counts: Vec<usize> = (0..4).map(|i| lengths[i].1 - old[i]).collect();
+        let mut pieces: Vec<(&mut KvPiece, usize)> = own.iter_mut().zip(counts.iter().copied()).collect();
+        append_runs(&new(&k), &new(&v), &mut pieces).unwrap();
+        let runs: Vec<AttentionRun<'_>> = (0..4)
+            .map(|i| AttentionRun {
+                before: if lengths[i].0 == 75 { vec![&head, &trunk] } else { vec![&head] },
+                own: &own[i],
+                new_tok: counts[i],
+            })
+            .collect();
+        let found = attention_runs(&new(&q), &runs, 0.5).unwrap();
+        let wanted: Vec<Tensor> = (0..4).map(|i| causal_attention(&q[i], &k[i], &v[i], 0.5).unwrap()).collect();
+        // values are below 1 and averages of them: 1e-6 is a few roundings of each of two softmaxes
+        let deviation = worst(&found, &new(&[wanted[0].clone(), wanted[1].clone(), wanted[2].clone(), wanted[3].clone()]));
+        assert!(deviation < 1e-6, "H{heads} K{kv_heads} d{d}: {deviation:e}");
+    }
+}
+
+#[test]
+fn runs_that_do_not_fit_their_pieces_are_refused() {
+    let (mut piece, x) = (KvPiece::new(1, 2, 4), random(&[2, 1, 4], 0));
+    assert!(append_runs(&x, &x, &mut [(&mut piece, 1)]).unwrap_err().to_string().contains("positions"));
+    append_runs(&x, &x, &mut [(&mut piece, 2)]).unwrap();
+    let run = |new_tok| AttentionRun { before: Vec::new(), own: &piece, new_tok };
+    assert!(attention_runs(&x, &[run(2)], 1.).is_ok());
+    assert!(attention_runs(&x, &[run(1)], 1.).is_err());
+    assert!(attention_runs(&random(&[3, 1, 4], 0), &[run(3)], 1.).unwrap_err().to_string().contains("3 new positions"));
 }

@@ -40,6 +40,7 @@ pub use fused::{
     grad_sq_norm, layer_norm, layer_norm_as, linear, linear_cross_entropy, linear_cross_entropy_in, linear_in, low_rank,
     max_pool2d, merge, rms_norm, rms_norm_as, rotary, sgd_step, silu, swiglu, token_nll,
 };
+pub use gemm::panel::{PackedWeight, linear_packed};
 pub use infer::{AttentionRun, KvPiece, KvSlab, append_runs, attention_cached, attention_runs};
 pub use numerics::Numerics;
 pub use plain::IGNORED;

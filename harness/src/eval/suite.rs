@@ -176,7 +176,7 @@ pub fn load_run(run: &RunDirectory, name: String, dtype: DType, device: &Device)
     let named = Some(config.data.end_of_document.as_str()).filter(|token| !token.is_empty());
     let end = ["<|endoftext|>", "</s>"].into_iter().chain(named).filter_map(|token| tokenizer.token_to_id(token)).next_back();
     let special = SpecialTokens { bos: end, eos: end.into_iter().collect(), ..SpecialTokens::default() };
-    let loaded = LoadedModel::new(name, model, &params, &run.tokenizer(), special).with_context(context)?;
+    let loaded = LoadedModel::new(name, model, params, &run.tokenizer(), special).with_context(context)?;
     Ok((loaded, config))
 }
 

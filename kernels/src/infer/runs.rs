@@ -7,20 +7,25 @@
 //! ```
 //! The new tokens of all runs lie packed behind each other, so no position is padding. Runs that stand side by side with the same
 //! chain are taken together: their queries meet the shared keys in one product, which for decoding reads them once for the whole batch.
+//!
+//! Sums run in the order of positions whatever the pieces are, so the bits of a run's result depend neither on its neighbours nor on how its
+//! past was cut into pieces.
 use candle_core::{Result, Tensor, bail};
 
 use crate::access::{F32Ref, output, tensor};
 use crate::fused::softmax_rows;
-use crate::gemm::{Operand, Product, skinny};
+use crate::gemm::panel::{self, COLUMNS, Tile};
 use crate::parallel::{self, Disjoint};
-use crate::simd::{Isa, multiversion};
+use crate::simd::LANES;
 
 /// Rows of scores of one task.
-const ROWS: usize = 64;
-/// Rows up to which sums over the values beat a packed product.
-const FEW: usize = 8;
+const ROWS: usize = 6 * panel::ROWS;
 
-/// Keys and values of a stretch of one sequence in one layer, `[K, capacity, d]` each in f32.
+/// Keys and values of a stretch of one sequence in one layer, in f32 and in the order in which products read them.
+///
+/// ```text
+/// keys: [K, capacity / 32, d, 32]        values: [K, capacity, ⌈d⌉ to a multiple of 16]
+/// ```
 #[derive(Clone, Debug)]
 pub struct KvPiece {
     keys: Vec<f32>,
@@ -34,8 +39,9 @@ pub struct KvPiece {
 impl KvPiece {
     /// An empty piece with room for `capacity` positions; it grows when that is too little.
     pub fn new(kv_heads: usize, capacity: usize, head_dim: usize) -> Self {
-        let room = || vec![0.; kv_heads * capacity * head_dim];
-        Self { keys: room(), values: room(), kv_heads, head_dim, capacity, len: 0 }
+        let mut piece = Self { keys: Vec::new(), values: Vec::new(), kv_heads, head_dim, capacity: 0, len: 0 };
+        piece.grow(capacity);
+        piece
     }
 
     /// Positions held.
@@ -58,46 +64,76 @@ impl KvPiece {
         self.kv_heads
     }
 
-    /// Keys and values of one head, `[len, d]` each.
-    pub fn head_parts(&self, head: usize) -> (&[f32], &[f32]) {
-        (self.head(&self.keys, head, self.len), self.head(&self.values, head, self.len))
+    /// Copies of the keys and values of one head, `[len, d]` each, for attention that the products below do not cover.
+    pub fn head_parts(&self, head: usize) -> (Vec<f32>, Vec<f32>) {
+        let (d, width) = (self.head_dim, self.value_width());
+        let key = |at: usize| (head * self.capacity + at / COLUMNS * COLUMNS) * d + at % COLUMNS;
+        let keys = (0..self.len).flat_map(|at| self.keys[key(at)..].iter().step_by(COLUMNS).take(d)).copied().collect();
+        let value = |at: usize| (head * self.capacity + at) * width;
+        let values = (0..self.len).flat_map(|at| &self.values[value(at)..value(at) + d]).copied().collect();
+        (keys, values)
+    }
+
+    /// Width of a row of values.
+    fn value_width(&self) -> usize {
+        self.head_dim.next_multiple_of(LANES)
     }
 
     /// Appends positions given as `[T, K, d]`.
     fn append(&mut self, keys: &[f32], values: &[f32]) {
-        let width = self.kv_heads * self.head_dim;
+        let (width, d) = (self.kv_heads * self.head_dim, self.head_dim);
         let new = keys.len() / width;
         if self.len + new > self.capacity {
             self.grow((self.len + new).max(2 * self.capacity));
         }
-        for (data, new) in [(&mut self.keys, keys), (&mut self.values, values)] {
-            for (step, position) in new.chunks_exact(width).enumerate() {
-                for (head, from) in position.chunks_exact(self.head_dim).enumerate() {
-                    let at = (head * self.capacity + self.len + step) * self.head_dim;
-                    data[at..at + self.head_dim].copy_from_slice(from);
-                }
+        let value_width = self.value_width();
+        for (step, (keys, values)) in keys.chunks_exact(width).zip(values.chunks_exact(width)).enumerate() {
+            let at = self.len + step;
+            for (head, (key, value)) in keys.chunks_exact(d).zip(values.chunks_exact(d)).enumerate() {
+                let panel = (head * self.capacity + at / COLUMNS * COLUMNS) * d + at % COLUMNS;
+                self.keys[panel..].iter_mut().step_by(COLUMNS).zip(key).for_each(|(to, from)| *to = *from);
+                let start = (head * self.capacity + at) * value_width;
+                self.values[start..start + d].copy_from_slice(value);
             }
         }
         self.len += new;
     }
 
+    /// Makes room for `capacity` positions, rounded up to whole panels.
     fn grow(&mut self, capacity: usize) {
-        for data in [&mut self.keys, &mut self.values] {
-            let mut grown = vec![0.; self.kv_heads * capacity * self.head_dim];
-            let held = self.len * self.head_dim;
-            for head in 0..self.kv_heads {
-                let (to, from) = (head * capacity * self.head_dim, head * self.capacity * self.head_dim);
-                grown[to..to + held].copy_from_slice(&data[from..from + held]);
+        let capacity = capacity.next_multiple_of(COLUMNS);
+        let old = self.capacity;
+        for (data, width) in [(&mut self.keys, self.head_dim), (&mut self.values, self.head_dim.next_multiple_of(LANES))] {
+            let mut grown = vec![0.; self.kv_heads * capacity * width];
+            if old > 0 {
+                for (to, from) in grown.chunks_exact_mut(capacity * width).zip(data.chunks_exact(old * width)) {
+                    to[..from.len()].copy_from_slice(from);
+                }
             }
             *data = grown;
         }
         self.capacity = capacity;
     }
 
-    /// The first `len` positions of one head, `[len, d]`.
-    fn head<'a>(&self, data: &'a [f32], head: usize, len: usize) -> &'a [f32] {
-        let start = head * self.capacity * self.head_dim;
-        &data[start..start + len * self.head_dim]
+    /// `scores[r, ..len] = queries[r]·keysᵀ` of one head for a block of queries `[d, 12]`. Whole panels are written: up to 31 columns more.
+    fn scores(&self, head: usize, len: usize, block: &[f32], rows: usize, scores: &mut [f32], stride: usize) {
+        let d = self.head_dim;
+        let keys = &self.keys[head * self.capacity * d..(head + 1) * self.capacity * d];
+        for (panel, keys) in keys.chunks_exact(COLUMNS * d).take(len.div_ceil(COLUMNS)).enumerate() {
+            let tile = Tile { rows, width: COLUMNS, k: d, b_stride: COLUMNS, c_stride: stride, adding: false };
+            panel::multiply(tile, block, keys, &mut scores[panel * COLUMNS..]);
+        }
+    }
+
+    /// `result[r, :] += Σₗ weights[l, r]·values[l, :]` of one head for a block of weights `[len, 12]`.
+    fn add_weighted(&self, head: usize, len: usize, block: &[f32], rows: usize, result: &mut [f32]) {
+        let width = self.value_width();
+        let values = &self.values[head * self.capacity * width..(head * self.capacity + len) * width];
+        for column in (0..width).step_by(COLUMNS) {
+            let columns = COLUMNS.min(width - column);
+            let tile = Tile { rows, width: columns, k: len, b_stride: width, c_stride: width, adding: true };
+            panel::multiply(tile, block, &values[column..], &mut result[column..]);
+        }
     }
 }
 
@@ -251,45 +287,63 @@ impl Call<'_> {
             positions.clone().flat_map(|p| &self.q[start(p)..start(p) + group * d]).map(|q| q * self.scale).collect();
         let before = task.parts.first().map_or(&[][..], |part| part.run.before.as_slice());
         let past: usize = before.iter().map(|piece| piece.len).sum();
+        // A panel may write past the last key of its piece: the next piece, the softmax or nobody's columns come after it.
         let width = past + task.parts.iter().map(Part::visible).max().unwrap_or(0);
-        let mut scores = output(rows * width);
-        let mut result = output(rows * d);
-        let mut scratch = Vec::new();
+        let stride = width + COLUMNS;
+        let value_width = d.next_multiple_of(LANES);
+        let mut scores = output(rows * stride);
+        let mut result = vec![0.; rows * value_width];
+        let mut packed = Vec::new();
 
-        let mut column = 0;
-        for piece in before {
-            let keys = piece.head(&piece.keys, kv_head, piece.len);
-            products(&queries, keys, d, &mut scores[column..], width, &mut scratch);
-            column += piece.len;
+        panel::blocks(&queries, d, rows, d, &mut packed);
+        for (block, queries) in packed.chunks_exact(panel::ROWS * d).enumerate() {
+            let (row, count) = (block * panel::ROWS, panel::ROWS.min(rows - block * panel::ROWS));
+            let mut column = row * stride;
+            for piece in before {
+                piece.scores(kv_head, piece.len, queries, count, &mut scores[column..], stride);
+                column += piece.len;
+            }
         }
         let mut row = 0;
+        let mut log_sums = Vec::new();
         for part in &task.parts {
-            let own = part.run.own;
-            let (own_rows, keys) = (part.count * group, own.head(&own.keys, kv_head, part.visible()));
-            products(&queries[row * d..(row + own_rows) * d], keys, d, &mut scores[row * width + past..], width, &mut scratch);
-            let seen = past + own.len - part.run.new_tok + part.first;
-            scratch.resize(own_rows, 0.);
-            softmax_rows(&mut scores[row * width..(row + own_rows) * width], width, seen, group, &mut scratch);
+            let own_rows = part.count * group;
+            panel::blocks(&queries[row * d..(row + own_rows) * d], d, own_rows, d, &mut packed);
+            for (block, queries) in packed.chunks_exact(panel::ROWS * d).enumerate() {
+                let (first, count) = (row + block * panel::ROWS, panel::ROWS.min(own_rows - block * panel::ROWS));
+                part.run.own.scores(kv_head, part.visible(), queries, count, &mut scores[first * stride + past..], stride);
+            }
+            let seen = past + part.run.own.len - part.run.new_tok + part.first;
+            log_sums.resize(own_rows, 0.);
+            softmax_rows(&mut scores[row * stride..(row + own_rows) * stride], stride, seen, group, &mut log_sums);
             row += own_rows;
         }
 
-        let mut column = 0;
-        for piece in before {
-            let values = piece.head(&piece.values, kv_head, piece.len);
-            weighted(&scores[column..], width, values, d, &mut result, column > 0);
-            column += piece.len;
+        for row in (0..rows).step_by(panel::ROWS) {
+            let count = panel::ROWS.min(rows - row);
+            let mut column = row * stride;
+            for piece in before {
+                panel::blocks(&scores[column..], stride, count, piece.len, &mut packed);
+                piece.add_weighted(kv_head, piece.len, &packed, count, &mut result[row * value_width..]);
+                column += piece.len;
+            }
         }
         let mut row = 0;
         for part in &task.parts {
-            let own = part.run.own;
-            let (own_rows, values) = (part.count * group, own.head(&own.values, kv_head, part.visible()));
-            let result = &mut result[row * d..(row + own_rows) * d];
-            weighted(&scores[row * width + past..], width, values, d, result, past > 0);
+            let own_rows = part.count * group;
+            for first in (row..row + own_rows).step_by(panel::ROWS) {
+                let count = panel::ROWS.min(row + own_rows - first);
+                panel::blocks(&scores[first * stride + past..], stride, count, part.visible(), &mut packed);
+                part.run.own.add_weighted(kv_head, part.visible(), &packed, count, &mut result[first * value_width..]);
+            }
             row += own_rows;
         }
-        for (position, result) in positions.zip(result.chunks_exact(group * d)) {
-            // SAFETY: this group's heads of this position belong to this task.
-            unsafe { self.o.range(start(position), start(position) + group * d) }.copy_from_slice(result);
+        for (position, result) in positions.zip(result.chunks_exact(group * value_width)) {
+            for (head, result) in result.chunks_exact(value_width).enumerate() {
+                let at = start(position) + head * d;
+                // SAFETY: this group's heads of this position belong to this task.
+                unsafe { self.o.range(at, at + d) }.copy_from_slice(&result[..d]);
+            }
         }
     }
 }
@@ -299,77 +353,4 @@ impl Part<'_> {
     fn visible(&self) -> usize {
         self.run.own.len - self.run.new_tok + self.first + self.count
     }
-}
-
-/// `scores[r, ..] = queries[r] · keysᵀ`, rows of the result `width` apart.
-fn products(queries: &[f32], keys: &[f32], d: usize, scores: &mut [f32], width: usize, scratch: &mut Vec<f32>) {
-    let (rows, len) = (queries.len() / d, keys.len() / d);
-    if len == 0 || rows == 0 {
-        return;
-    }
-    if !skinny::is_faster(rows, keys.len()) {
-        return Product::new(rows, len, d).one_thread().into(
-            Operand::rows(queries, d),
-            Operand::rows(keys, d).t(),
-            scores,
-            width,
-        );
-    }
-    scratch.resize(rows * len, 0.);
-    skinny::product_one_thread(queries, keys, &mut scratch[..rows * len], d);
-    for (to, from) in scores.chunks_mut(width).zip(scratch.chunks_exact(len)) {
-        to[..len].copy_from_slice(from);
-    }
-}
-
-/// `result[r, :] (+)= Σₗ weights[r, l]·values[l, :]`, rows of the weights `width` apart.
-fn weighted(weights: &[f32], width: usize, values: &[f32], d: usize, result: &mut [f32], adding: bool) {
-    let (rows, len) = (result.len() / d, values.len() / d);
-    if len == 0 {
-        return;
-    }
-    if rows > FEW {
-        let product = Product::new(rows, d, len).one_thread();
-        let product = if adding { product.adding() } else { product };
-        return product.into(Operand::rows(weights, width), Operand::rows(values, d), result, d);
-    }
-    if !adding {
-        result.fill(0.);
-    }
-    for (row, result) in result.chunks_exact_mut(d).enumerate() {
-        add_weighted_rows(&weights[row * width..row * width + len], values, result);
-    }
-}
-
-multiversion! {
-    /// `result += Σₗ weights[l]·values[l, :]`.
-    fn add_weighted_rows<S>(weights: &[f32], values: &[f32], result: &mut [f32]) {
-        let d = result.len();
-        let mut column = 0;
-        while column + 64 <= d {
-            add_columns::<S, 64>(weights, values, column, result);
-            column += 64;
-        }
-        while column + 16 <= d {
-            add_columns::<S, 16>(weights, values, column, result);
-            column += 16;
-        }
-        while column < d {
-            add_columns::<S, 1>(weights, values, column, result);
-            column += 1;
-        }
-    }
-}
-
-/// [`add_weighted_rows`] for `N` columns held in registers.
-#[inline(always)]
-fn add_columns<S: Isa, const N: usize>(weights: &[f32], values: &[f32], column: usize, result: &mut [f32]) {
-    let mut sums = [0f32; N];
-    sums.copy_from_slice(&result[column..column + N]);
-    for (&weight, value) in weights.iter().zip(values.chunks_exact(result.len())) {
-        for (sum, &v) in sums.iter_mut().zip(&value[column..column + N]) {
-            *sum = S::fma(weight, v, *sum);
-        }
-    }
-    result[column..column + N].copy_from_slice(&sums);
 }

@@ -1,6 +1,9 @@
 //! Attention over a cache, and over trees of shared pieces, against the training form.
 use candle_core::{Device, Tensor};
-use kernels::{AttentionRun, KvPiece, KvSlab, append_runs, attention_cached, attention_runs, causal_attention};
+use kernels::{
+    AttentionRun, KvPiece, KvSlab, PackedWeight, append_runs, attention_cached, attention_runs, causal_attention, linear,
+    linear_packed,
+};
 
 use crate::cases::random;
 
@@ -135,4 +138,46 @@ fn runs_that_do_not_fit_their_pieces_are_refused() {
     assert!(attention_runs(&x, &[run(2)], 1.).is_ok());
     assert!(attention_runs(&x, &[run(1)], 1.).is_err());
     assert!(attention_runs(&random(&[3, 1, 4], 0), &[run(3)], 1.).unwrap_err().to_string().contains("3 new positions"));
+}
+
+#[test]
+fn a_packed_weight_gives_the_same_product_and_rows_do_not_depend_on_each_other() {
+    for (rows, out, k) in [(1, 1, 1), (5, 33, 7), (12, 64, 40), (25, 100, 33), (120, 96, 384)] {
+        let (x, w, bias) = (random(&[rows, k], 1), random(&[out, k], 2), random(&[out], 3));
+        let packed = PackedWeight::new(&w).unwrap().unwrap();
+        assert_eq!(packed.dims(), (out, k));
+        for bias in [None, Some(&bias)] {
+            let (found, wanted) = (linear_packed(&x, &packed, bias).unwrap(), linear(&x, &w, bias).unwrap());
+            // sums of k products below 1 in another order
+            assert!(worst(&found, &wanted) < 1e-6 * k as f32, "{rows} x {out} x {k}");
+            for row in [0, rows / 2, rows - 1] {
+                let alone = linear_packed(&x.narrow(0, row, 1).unwrap(), &packed, bias).unwrap();
+                assert_eq!(worst(&alone, &found.narrow(0, row, 1).unwrap()), 0.0, "row {row} of {rows} x {out} x {k}");
+            }
+        }
+    }
+    assert!(PackedWeight::new(&random(&[2, 2], 0).to_dtype(candle_core::DType::F64).unwrap()).unwrap().is_none());
+    let packed = PackedWeight::new(&random(&[2, 3], 0)).unwrap().unwrap();
+    assert!(linear_packed(&random(&[1, 2], 0), &packed, None).is_err());
+}
+
+#[test]
+fn the_cuts_of_a_past_change_no_bit() {
+    let (heads, kv_heads, d, t) = (4, 2, 24, 70);
+    let (q, k, v) = (random(&[t, heads, d], 1), random(&[t, kv_heads, d], 2), random(&[t, kv_heads, d], 3));
+    let of = |x: &Tensor, from: usize, to: usize| x.narrow(0, from, to - from).unwrap();
+    let piece = |from: usize, to: usize| {
+        let mut piece = KvPiece::new(kv_heads, to - from, d);
+        append_runs(&of(&k, from, to), &of(&v, from, to), &mut [(&mut piece, to - from)]).unwrap();
+        piece
+    };
+    let whole = piece(0, t);
+    let expected = attention_runs(&q, &[AttentionRun { before: vec![], own: &whole, new_tok: t }], 0.3).unwrap();
+    for cuts in [vec![0, 1, t], vec![0, 33, 40, t], vec![0, 69, t]] {
+        let pieces: Vec<KvPiece> = cuts.windows(2).map(|cut| piece(cut[0], cut[1])).collect();
+        let (own, before) = pieces.split_last().unwrap();
+        let run = AttentionRun { before: before.iter().collect(), own, new_tok: own.len() };
+        let found = attention_runs(&of(&q, t - own.len(), t), &[run], 0.3).unwrap();
+        assert_eq!(worst(&found, &of(&expected, t - own.len(), t)), 0.0, "{cuts:?}");
+    }
 }

@@ -150,6 +150,10 @@ impl Attention {
         self.o_proj.forward(&y, numerics)
     }
 
+    pub(crate) fn pack(&mut self) -> Result<()> {
+        [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj, &mut self.o_proj].into_iter().try_for_each(Linear::pack)
+    }
+
     pub(crate) fn init(&self, std: f64, output_std: f64, seed: u64) -> Result<()> {
         self.q_proj.init(std, seed)?;
         if let Some(own) = &self.own {

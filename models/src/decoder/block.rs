@@ -112,6 +112,11 @@ impl Block {
         Ok(())
     }
 
+    pub(crate) fn pack(&mut self) -> Result<()> {
+        self.self_attn.pack()?;
+        self.mlp.pack()
+    }
+
     pub(crate) fn sites(&self) -> &Sites {
         &self.sites
     }

@@ -6,6 +6,8 @@
 //! [`composed`] is differentiable; [`attend_pieces`] reads cached keys and values where they lie. Layers whose window covers
 //! everything and whose scores are not capped never come here.
 
+use std::borrow::Cow;
+
 use candle_core::{D, DType, Result, Tensor};
 
 /// How scores are made.
@@ -49,7 +51,7 @@ pub(crate) fn composed(q: &Tensor, k: &Tensor, v: &Tensor, scores: Scores) -> Re
 /// One sequence's new queries and everything they may see.
 pub(crate) struct Sequence<'a> {
     /// Keys and values `[len, d]` of each key/value head, piece after piece from position 0.
-    pub(crate) pieces: Vec<Vec<(&'a [f32], &'a [f32])>>,
+    pub(crate) pieces: Vec<Vec<(Cow<'a, [f32]>, Cow<'a, [f32]>)>>,
     /// Position of the first query.
     pub(crate) past: usize,
     /// Queries.
@@ -83,7 +85,7 @@ fn attend_one(q: &[f32], out: &mut [f32], sequence: &Sequence<'_>, step: usize, 
     let mut parts = Vec::with_capacity(sequence.pieces.len());
     let mut start = 0;
     for piece in &sequence.pieces {
-        let (keys, values) = piece[head * piece.len() / heads];
+        let (keys, values) = &piece[head * piece.len() / heads];
         let len = keys.len() / d;
         let (from, to) = (begin.saturating_sub(start).min(len), end.saturating_sub(start).min(len));
         parts.push((&keys[from * d..to * d], &values[from * d..to * d]));
@@ -171,7 +173,7 @@ mod tests {
                 .iter()
                 .map(|&(from, to)| (0..kv_heads).map(|h| (head(&k, h, from, to), head(&v, h, from, to))).collect())
                 .collect();
-            let pieces = data.iter().map(|piece| piece.iter().map(|(k, v)| (k.as_slice(), v.as_slice())).collect()).collect();
+            let pieces = data.iter().map(|piece| piece.iter().map(|(k, v)| (k.as_slice().into(), v.as_slice().into())).collect()).collect();
             let new = q.narrow(1, 6, 3).unwrap().squeeze(0).unwrap();
             let found = attend_pieces(&new, &[Sequence { pieces, past: 6, new_tok: 3 }], scores).unwrap();
             assert!(apart(&found, &whole.narrow(1, 6, 3).unwrap().squeeze(0).unwrap()) < 1e-6, "{scores:?}");

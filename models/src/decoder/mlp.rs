@@ -66,6 +66,10 @@ impl Mlp {
         self.down_proj.forward(&hidden, numerics)
     }
 
+    pub(crate) fn pack(&mut self) -> Result<()> {
+        self.gate_proj.iter_mut().chain([&mut self.up_proj, &mut self.down_proj]).try_for_each(Linear::pack)
+    }
+
     pub(crate) fn init(&self, std: f64, output_std: f64, seed: u64) -> Result<()> {
         if let Some(gate) = &self.gate_proj {
             gate.init(std, seed)?;

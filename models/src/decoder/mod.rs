@@ -29,7 +29,7 @@ mod runs;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use kernels::Numerics;
+use kernels::{Numerics, PackedWeight};
 use laurel::{Needs, Residual, ResidualStream};
 
 use self::attention::{Cached, Context};
@@ -51,7 +51,7 @@ const INIT_STD: f64 = 0.02;
 #[derive(Debug)]
 enum Head {
     /// Shares the embedding table; an optional bias of its own.
-    Tied { bias: Option<Param> },
+    Tied { bias: Option<Param>, packed: Option<PackedWeight> },
     /// A matrix of its own.
     Untied(Linear),
 }
@@ -105,7 +105,7 @@ impl Decoder {
         let head = vb.pp("lm_head");
         let head = if config.tie_word_embeddings {
             let bias = config.head_bias.then(|| Param::new(config.vocab_size, "bias", &head)).transpose()?;
-            Head::Tied { bias }
+            Head::Tied { bias, packed: None }
         } else {
             Head::Untied(Linear::new(hidden, config.vocab_size, config.head_bias, &head)?)
         };
@@ -162,9 +162,23 @@ impl Decoder {
         }
         self.norm.init(seed)?;
         match &self.head {
-            Head::Tied { bias } => bias.as_ref().map_or(Ok(()), |bias| bias.init(Distribution::Constant(0.0), seed)),
+            Head::Tied { bias, .. } => bias.as_ref().map_or(Ok(()), |bias| bias.init(Distribution::Constant(0.0), seed)),
             Head::Untied(linear) => linear.init(INIT_STD, seed),
         }
+    }
+
+    /// The same network for inference alone: frozen f32 matrices on the CPU are brought into the order in which products read them, in place of the
+    /// tensors (a tied table is kept beside its copy). Anything else stays as it is. What a row of a product gives then depends on no other row.
+    ///
+    /// # Errors
+    /// When memory for a matrix cannot be had.
+    pub fn packed(mut self) -> Result<Self> {
+        self.layers.iter_mut().try_for_each(Block::pack)?;
+        match &mut self.head {
+            Head::Tied { packed, .. } => *packed = PackedWeight::new(self.embed_tokens.table())?,
+            Head::Untied(linear) => linear.pack()?,
+        }
+        Ok(self)
     }
 
     /// The config it was built from.
@@ -213,8 +227,12 @@ impl Decoder {
     /// Activations `[.., D]` to logits `[.., V]`.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         let logits = match &self.head {
-            Head::Tied { bias } => {
-                kernels::linear_in(self.numerics, hidden, self.embed_tokens.table(), bias.as_ref().map(Param::tensor))?
+            Head::Tied { bias, packed } => {
+                let bias = bias.as_ref().map(Param::tensor);
+                match packed {
+                    Some(packed) => kernels::linear_packed(hidden, packed, bias)?,
+                    None => kernels::linear_in(self.numerics, hidden, self.embed_tokens.table(), bias)?,
+                }
             }
             Head::Untied(linear) => linear.forward(hidden, self.numerics)?,
         };
@@ -232,7 +250,7 @@ impl Decoder {
             return kernels::cross_entropy(&self.logits(&rows)?, &targets.flatten_all()?);
         }
         let (weight, bias) = match &self.head {
-            Head::Tied { bias } => (self.embed_tokens.table(), bias.as_ref().map(Param::tensor)),
+            Head::Tied { bias, .. } => (self.embed_tokens.table(), bias.as_ref().map(Param::tensor)),
             Head::Untied(linear) => linear.parts(),
         };
         kernels::linear_cross_entropy_in(self.numerics, &rows, weight, bias, &targets.flatten_all()?)

@@ -151,7 +151,8 @@ impl Attention {
     }
 
     pub(crate) fn pack(&mut self) -> Result<()> {
-        [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj, &mut self.o_proj].into_iter().try_for_each(Linear::pack)
+        let own = self.own.iter_mut().flat_map(|own| [&mut own.k_proj, &mut own.v_proj]);
+        [&mut self.q_proj, &mut self.o_proj].into_iter().chain(own).try_for_each(Linear::pack)
     }
 
     pub(crate) fn init(&self, std: f64, output_std: f64, seed: u64) -> Result<()> {

@@ -155,7 +155,8 @@ impl Cached for CachePass<'_> {
             .enumerate()
             .map(|(row, &past)| {
                 let held = (past + new_tok) * d;
-                let piece = (0..keys.kv_heads()).map(|head| (keys.head(row, head)[..held].into(), values.head(row, head)[..held].into()));
+                let piece =
+                    (0..keys.kv_heads()).map(|head| (keys.head(row, head)[..held].into(), values.head(row, head)[..held].into()));
                 Sequence { pieces: vec![piece.collect()], past, new_tok }
             })
             .collect();

@@ -173,7 +173,10 @@ mod tests {
                 .iter()
                 .map(|&(from, to)| (0..kv_heads).map(|h| (head(&k, h, from, to), head(&v, h, from, to))).collect())
                 .collect();
-            let pieces = data.iter().map(|piece| piece.iter().map(|(k, v)| (k.as_slice().into(), v.as_slice().into())).collect()).collect();
+            let pieces = data
+                .iter()
+                .map(|piece| piece.iter().map(|(k, v)| (k.as_slice().into(), v.as_slice().into())).collect())
+                .collect();
             let new = q.narrow(1, 6, 3).unwrap().squeeze(0).unwrap();
             let found = attend_pieces(&new, &[Sequence { pieces, past: 6, new_tok: 3 }], scores).unwrap();
             assert!(apart(&found, &whole.narrow(1, 6, 3).unwrap().squeeze(0).unwrap()) < 1e-6, "{scores:?}");

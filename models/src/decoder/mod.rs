@@ -173,7 +173,9 @@ impl Decoder {
     /// # Errors
     /// When memory for a matrix cannot be had.
     pub fn packed(mut self) -> Result<Self> {
-        self.layers.iter_mut().try_for_each(Block::pack)?;
+        if let Body::Stream { layers, .. } = &mut self.body {
+            layers.iter_mut().try_for_each(Block::pack)?;
+        }
         match &mut self.head {
             Head::Tied { packed, .. } => *packed = PackedWeight::new(self.embed_tokens.table())?,
             Head::Untied(linear) => linear.pack()?,

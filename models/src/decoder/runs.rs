@@ -149,7 +149,11 @@ impl Cached for RunsPass<'_, '_> {
             .iter()
             .map(|run| {
                 let pieces = run.before.iter().map(|segment| &segment.layers[layer]).chain([&run.own.layers[layer]]);
-                let pieces = pieces.map(|piece| (0..piece.kv_heads()).map(|head| piece.head_parts(head)).map(|(k, v)| (k.into(), v.into())).collect()).collect();
+                let pieces = pieces
+                    .map(|piece| {
+                        (0..piece.kv_heads()).map(|head| piece.head_parts(head)).map(|(k, v)| (k.into(), v.into())).collect()
+                    })
+                    .collect();
                 Sequence { pieces, past: end(run) - run.ids.len(), new_tok: run.ids.len() }
             })
             .collect();

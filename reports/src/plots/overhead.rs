@@ -13,10 +13,10 @@ use super::{Figure, PlotOptions};
 use crate::compare::{Ratio, ratio};
 use crate::conditions::one_condition;
 use crate::error::ReportError;
-use crate::frame::Records;
 use crate::number::{Scale, ratio_pct};
 use crate::paper::Paper;
 use crate::provenance::Provenance;
+use crate::study::Study;
 use crate::subject::{Query, Subject, reference_of, subjects, titles};
 use crate::table::{Content, NumberCell, TableCell, TableData, TableRow};
 
@@ -34,15 +34,15 @@ const WIDTH: u32 = 760;
 /// Height of one line.
 const LINE: f64 = 34.0;
 
-pub(super) fn draw(records: &Records, _: &Paper, options: PlotOptions) -> Result<Vec<Figure>, ReportError> {
-    let records = &one_condition(records).records;
+pub(super) fn draw(study: &Study, _: &Paper, options: PlotOptions) -> Result<Vec<Figure>, ReportError> {
+    let study = &one_condition(study).study;
     let mut figures = Vec::new();
     for (metric, words) in COSTS {
-        let all = subjects(records, |row| row.metric == metric);
+        let all = subjects(study, |group| group.shared.metric == metric);
         let mut found: Vec<(Subject, String, Ratio)> = Vec::new();
         for (subject, title) in all.iter().zip(titles(&all)) {
             let Some(reference) = reference_of(subject, &all).filter(|reference| *reference != subject) else { continue };
-            if let Some(ratio) = ratio(records, reference, subject, Query { metric, ..Query::default() })? {
+            if let Some(ratio) = ratio(study, reference, subject, Query { metric, ..Query::default() })? {
                 found.push((subject.clone(), title, ratio));
             }
         }

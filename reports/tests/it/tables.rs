@@ -2,12 +2,12 @@
 
 use reports::table::{Content, TableData};
 use reports::tables::by_name;
-use reports::{Paper, Records, Style, render};
+use reports::{Paper, Study, Style, render};
 
-use crate::synthetic::{records, sweep};
+use crate::synthetic::{study, sweep};
 
-fn build(name: &str, records: &Records) -> TableData {
-    by_name(name).unwrap().build(records, &Paper::load().unwrap()).unwrap()
+fn build(name: &str, study: &Study) -> TableData {
+    by_name(name).unwrap().build(study, &Paper::load().unwrap()).unwrap()
 }
 
 fn cell(table: &TableData, row: &str, column: &str) -> String {
@@ -17,7 +17,7 @@ fn cell(table: &TableData, row: &str, column: &str) -> String {
 
 #[test]
 fn paper_rows_render_to_the_published_constants() {
-    let none = Records::default();
+    let none = Study::default();
     let table5 = build("table5", &none);
     assert_eq!(cell(&table5, "RW+LR", "paper_loss"), "2.9531");
     assert_eq!(cell(&table5, "naive+4", "paper_memory"), "13.23");
@@ -32,46 +32,46 @@ fn paper_rows_render_to_the_published_constants() {
 
 #[test]
 fn a_printed_number_keeps_its_value_in_our_unit() {
-    let table = build("table5", &Records::default());
+    let table = build("table5", &Study::default());
     let at = table.columns.iter().position(|column| column.key == "paper_memory").unwrap();
     assert_eq!(table.rows[0].cells[at].content, Content::Printed { text: "11.65".into(), value: 11.65e9 });
 }
 
 #[test]
 fn quality_table_as_text() {
-    insta::assert_snapshot!(render(&build("quality", &records()), Style::Text));
+    insta::assert_snapshot!(render(&build("quality", &study()), Style::Text));
 }
 
 #[test]
 fn cost_table_as_text() {
-    insta::assert_snapshot!(render(&build("table5", &records()), Style::Text));
+    insta::assert_snapshot!(render(&build("table5", &study()), Style::Text));
 }
 
 #[test]
 fn gains_as_markdown() {
-    insta::assert_snapshot!(render(&build("gains", &records()), Style::Md));
+    insta::assert_snapshot!(render(&build("gains", &study()), Style::Md));
 }
 
 #[test]
 fn paper_table_as_latex() {
-    insta::assert_snapshot!(render(&build("table1", &Records::default()), Style::Latex));
+    insta::assert_snapshot!(render(&build("table1", &Study::default()), Style::Latex));
 }
 
 #[test]
 fn paper_table_as_csv() {
-    insta::assert_snapshot!(render(&build("table6", &Records::default()), Style::Csv));
+    insta::assert_snapshot!(render(&build("table6", &Study::default()), Style::Csv));
 }
 
 #[test]
 fn a_failed_cell_says_so_with_its_reason() {
-    let table = build("table5", &records());
+    let table = build("table5", &study());
     assert_eq!(cell(&table, "RW+LR+PA", "peak_alloc_bytes"), "failed");
     assert!(table.footnotes.iter().any(|note| note == "oom: killed at 2 GiB"), "{:?}", table.footnotes);
 }
 
 #[test]
 fn bold_follows_the_corrected_interval() {
-    let table = build("table5", &records());
+    let table = build("table5", &study());
     let at = table.columns.iter().position(|column| column.key == "val_loss_relative").unwrap();
     // Every variant's loss is below plain's by 0.03 or more with a paired spread of about 0.001.
     let bold: Vec<bool> =
@@ -83,7 +83,7 @@ fn bold_follows_the_corrected_interval() {
 
 #[test]
 fn equal_budget_compares_with_naive_scaling_and_never_extrapolates() {
-    let table = build("equal_budget", &records());
+    let table = build("equal_budget", &study());
     let column = |key: &str| table.columns.iter().position(|column| column.key == key).unwrap();
     let row = |subject: &str, cost: &str| {
         table.rows.iter().find(|row| row.cells[0].text() == subject && row.cells[1].text() == cost).unwrap()
@@ -108,19 +108,19 @@ fn prompt_lengths_are_never_pooled() {
 
 #[test]
 fn claims_are_judged_from_the_records() {
-    let table = build("claims", &records());
-    assert_eq!(cell(&table, "C03", "verdict"), "holds");
-    assert_eq!(cell(&table, "C33", "verdict"), "holds");
-    assert_eq!(cell(&table, "C17", "verdict"), "holds");
+    let table = build("claims", &study());
+    assert_eq!(cell(&table, "C03", "verdict"), "supported");
+    assert_eq!(cell(&table, "C33", "verdict"), "supported");
+    assert_eq!(cell(&table, "C17", "verdict"), "supported");
     // lr and pa were not trained, so "all variants" cannot be shown.
-    assert_eq!(cell(&table, "C13", "verdict"), "not measured");
-    assert_eq!(cell(&table, "C28", "verdict"), "not measured");
-    assert_eq!(cell(&table, "C07", "verdict"), "not checked here");
+    assert_eq!(cell(&table, "C13", "verdict"), "not run");
+    assert_eq!(cell(&table, "C28", "verdict"), "not run");
+    assert_eq!(cell(&table, "C07", "verdict"), "not run");
 }
 
 #[test]
 fn text_fits_a_hundred_columns() {
-    for table in reports::build_tables(&records(), None, "harness report").unwrap() {
+    for table in reports::build_tables(&study(), None, "harness report").unwrap() {
         for line in render(&table, Style::Text).lines() {
             assert!(line.chars().count() <= 100, "{}: {line}", table.name);
         }

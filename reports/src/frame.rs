@@ -79,8 +79,7 @@ impl Records {
     /// # Errors
     /// When the data frame refuses a column.
     pub fn frame(&self) -> Result<DataFrame, ReportError> {
-        let columns = COLUMNS.iter().map(|column| column_of(&self.rows, column.name, column.ty)).collect();
-        DataFrame::new(self.rows.len(), columns).map_err(frame_error("build a frame of records"))
+        frame_of(&self.rows)
     }
 
     /// The same, for queries.
@@ -110,10 +109,23 @@ impl Records {
     /// # Errors
     /// When the frame or the file cannot be written.
     pub fn compact(&self, path: &Path) -> Result<(), ReportError> {
-        let mut bytes = Vec::new();
-        ParquetWriter::new(&mut bytes).finish(&mut self.frame()?).map_err(frame_error(format!("encode `{}`", path.display())))?;
-        Ok(records::write_atomic(path, &bytes)?)
+        compact_rows(&self.rows, path)
     }
+}
+
+/// Writes rows to one Parquet file as they stand, all or nothing; rows without an id keep none.
+///
+/// # Errors
+/// When the frame or the file cannot be written.
+pub fn compact_rows(rows: &[Row], path: &Path) -> Result<(), ReportError> {
+    let mut bytes = Vec::new();
+    ParquetWriter::new(&mut bytes).finish(&mut frame_of(rows)?).map_err(frame_error(format!("encode `{}`", path.display())))?;
+    Ok(records::write_atomic(path, &bytes)?)
+}
+
+fn frame_of(rows: &[Row]) -> Result<DataFrame, ReportError> {
+    let columns = COLUMNS.iter().map(|column| column_of(rows, column.name, column.ty)).collect();
+    DataFrame::new(rows.len(), columns).map_err(frame_error("build a frame of records"))
 }
 
 /// Order of rows in every output: what, who, which trial, then the id as tie-break.

@@ -17,12 +17,16 @@ use super::arena::{Arena, text_of};
 use super::{Finding, Standing, all_of};
 use crate::compare::{Ratio, ratio, why_no_ratio};
 use crate::error::ReportError;
-use crate::number::{quantity, ratio_pct};
+use crate::number::{quantity, ratio_pct, significant};
 use crate::paper::{Claim, Expect};
 use crate::study::{Group, Study};
 use crate::subject::{Subject, display_variant, latest_by_seed};
 
-fn range(found: &Ratio) -> String {
+fn range(found: &Ratio, metric: &str) -> String {
+    // The paper states savings in parameters as a factor.
+    if metric.starts_with("params") && found.ratio < 0.9 {
+        return format!("{}× fewer, n = {}", significant(1.0 / found.ratio), found.n);
+    }
     let range = found.interval.map_or_else(String::new, |(low, high)| format!(" [{}, {}]", ratio_pct(low), ratio_pct(high)));
     format!("{}{range}, n = {}", ratio_pct(found.ratio), found.n)
 }
@@ -68,9 +72,9 @@ fn each(arena: &Arena<'_>, claim: &Claim, stand: impl Fn(usize, (f64, f64)) -> S
                 } else {
                     String::new()
                 };
-                Finding::new(standing, format!("{name} {}{detectable}", range(&found)))
+                Finding::new(standing, format!("{name} {}{detectable}", range(&found, arena.metric)))
             }
-            Err(why) => Finding::new(Standing::Unresolved, format!("{name} {} ({why})", range(&found))),
+            Err(why) => Finding::new(Standing::Unresolved, format!("{name} {} ({why})", range(&found, arena.metric))),
         });
     }
     Ok(all_of(findings, &missing))

@@ -15,7 +15,7 @@ use super::scene::{Anchor, Mark, Scene, text_width};
 use super::{Figure, PlotOptions};
 use crate::compare::{Difference, difference};
 use crate::error::ReportError;
-use crate::number::{Scale, decimals_for, fixed};
+use crate::number::{MISSING, Scale, decimals_for, fixed};
 use crate::paper::Paper;
 use crate::provenance::Provenance;
 use crate::study::Study;
@@ -26,7 +26,7 @@ use records::Better;
 /// Opacity of the largest gain or loss: dark text on it keeps a contrast above 4.5.
 const DEEPEST: f64 = 0.45;
 /// Height of a cell.
-const CELL: f64 = 40.0;
+const CELL: f64 = 46.0;
 
 /// Variant and rank, and what was found there.
 type Cells = BTreeMap<(usize, String), BTreeMap<Option<u64>, Difference>>;
@@ -69,17 +69,20 @@ fn gain(found: &Difference) -> f64 {
     if found.better == Better::Lower { -found.difference } else { found.difference }
 }
 
-fn words(found: &Difference, scale: Scale) -> String {
+/// Value, and the half-width of its interval.
+fn parts(found: &Difference, scale: Scale) -> (String, Option<String>) {
     let value = gain(found) / scale.divisor;
     let half = found.interval.map(|(low, high)| 0.5 * (high - low) / scale.divisor);
     let decimals = half.map_or_else(|| decimals_for(value, 2), |half| decimals_for(half, 2));
     let sign = if value > 0.0 { "+" } else { "" };
-    let text = match half {
-        Some(half) => format!("{sign}{} ± {}", fixed(value, decimals), fixed(half, decimals)),
-        None => format!("{sign}{}", fixed(value, decimals)),
-    };
+    let text = format!("{sign}{}", fixed(value, decimals));
     let is_shown = found.interval.is_some_and(|(low, high)| low > 0.0 || high < 0.0);
-    if is_shown { text } else { format!("({text})") }
+    (if is_shown { text } else { format!("({text})") }, half.map(|half| format!("± {}", fixed(half, decimals))))
+}
+
+fn words(found: &Difference, scale: Scale) -> String {
+    let (value, half) = parts(found, scale);
+    half.map_or_else(|| value.clone(), |half| format!("{value} {half}"))
 }
 
 fn figure(name: &str, metric: &str, cells: &Cells, ranks: &[u64]) -> Result<Figure, ReportError> {
@@ -98,7 +101,8 @@ fn figure(name: &str, metric: &str, cells: &Cells, ranks: &[u64]) -> Result<Figu
     }
     let mut width = 70.0_f64;
     for found in all() {
-        width = width.max(text_width(&words(found, scale), SIZE)? + 14.0);
+        let (value, half) = parts(found, scale);
+        width = width.max(text_width(&value, SIZE)? + 14.0).max(text_width(&half.unwrap_or_default(), SIZE)? + 14.0);
     }
     let (start, top) = (left + 28.0, 12.0);
     let bottom = top + CELL * cells.len() as f64;
@@ -110,7 +114,10 @@ fn figure(name: &str, metric: &str, cells: &Cells, ranks: &[u64]) -> Result<Figu
         scene.add(text((start - 10.0, middle), variant, SIZE, Anchor::End));
         for (column, rank) in columns.iter().enumerate() {
             let (x, centre) = (start + width * column as f64, start + width * (column as f64 + 0.5));
-            let Some(cell) = found.get(rank) else { continue };
+            let Some(cell) = found.get(rank) else {
+                scene.add(text((centre, middle), MISSING, SIZE, Anchor::Middle));
+                continue;
+            };
             let ink = if gain(cell) >= 0.0 { BLUE } else { VERMILION };
             let opacity = if largest > 0.0 { DEEPEST * gain(cell).abs() / largest } else { 0.0 };
             let place = rank.map_or_else(String::new, |rank| format!(" at rank {rank}"));
@@ -124,7 +131,12 @@ fn figure(name: &str, metric: &str, cells: &Cells, ranks: &[u64]) -> Result<Figu
                 (x + 1.0, from + 1.0),
             ];
             scene.add(Mark::Path { points: corners.to_vec(), ink: GREY, width: 1, dash: None });
-            scene.add(text((centre, middle), &words(cell, scale), SIZE, Anchor::Middle));
+            let (value, half) = parts(cell, scale);
+            let shift = if half.is_some() { 9.0 } else { 0.0 };
+            scene.add(text((centre, middle - shift), &value, SIZE, Anchor::Middle));
+            if let Some(half) = half {
+                scene.add(text((centre, middle + shift), &half, SIZE, Anchor::Middle));
+            }
         }
     }
     for (column, rank) in columns.iter().enumerate() {

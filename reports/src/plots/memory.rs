@@ -12,7 +12,7 @@
 
 use super::axis::{Axis, PlotArea, frame};
 use super::labels::SIZE;
-use super::palette::{DARK, PARTS};
+use super::palette::{DARK, PARTS, WHITE};
 use super::scene::{Anchor, Mark, Scene, text_width};
 use super::{Figure, PlotOptions};
 use crate::conditions::one_condition;
@@ -146,6 +146,9 @@ fn figure(name: &str, title: &str, found: &[(String, Vec<Bar>)]) -> Result<Figur
                     let (start, end) = (x.px(from), x.px(from + part));
                     let words = NAMES[PARTS.iter().position(|other| *other == (ink, opacity)).unwrap_or(3)];
                     let title = format!("{title}, {}: {words} {}", bar.phase, quantity(*part, "bytes"));
+                    // White below, or the grid would show through a light fill.
+                    let (from, to) = ((start, at + 3.0), (end, at + LINE - 3.0));
+                    scene.add(Mark::Band { from, to, ink: WHITE, opacity: 1.0 });
                     scene.tag(Mark::Band { from: (start, at + 3.0), to: (end, at + LINE - 3.0), ink, opacity }, title);
                     // The edge keeps neighbours apart without colour.
                     scene.add(outline((start, at + 3.0), (end, at + LINE - 3.0)));

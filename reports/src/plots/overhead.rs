@@ -73,7 +73,8 @@ fn figure(metric: &str, words: &str, found: &[(Subject, String, Ratio)], options
     let mut y = Axis::linear([0.0, 1.0], (area.bottom, area.top), Scale::NONE);
     y.ticks.clear();
     let mut scene = Scene::new(WIDTH, height as u32);
-    scene.frame = frame(area, &x, &y, &format!("{words} against the reference, %"), "");
+    scene.frame =
+        frame(area, &x, &y, &format!("{words} against the reference, %; dashed: budget {}", ratio_pct(1.0 + budget)), "");
     let upright = |value: f64| vec![(x.px(value), area.top), (x.px(value), area.bottom)];
     scene.frame.push(Mark::Path { points: upright(0.0), ink: DARK, width: 1, dash: None });
     let title = format!("budget {}", ratio_pct(1.0 + budget));

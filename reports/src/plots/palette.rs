@@ -20,6 +20,8 @@ impl Ink {
 
 /// Axes and text.
 pub const DARK: Ink = Ink(0x22, 0x22, 0x22);
+/// Ground.
+pub(super) const WHITE: Ink = Ink(0xff, 0xff, 0xff);
 /// Grid lines.
 pub const GRID: Ink = Ink(0xdd, 0xdd, 0xdd);
 /// Reference and front lines.

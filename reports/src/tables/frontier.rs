@@ -8,7 +8,7 @@
 use super::Table;
 use crate::error::ReportError;
 use crate::front::{Front, Ranged, fronts};
-use crate::number::{Scale, fixed};
+use crate::number::{Scale, fixed, significant};
 use crate::paper::Paper;
 use crate::provenance::Provenance;
 use crate::study::Study;
@@ -91,7 +91,7 @@ fn rows_of(table: &mut TableData, front: &Front) {
 }
 
 fn ranged((value, (low, high)): Ranged) -> String {
-    format!("{} [{}, {}]", fixed(value, 4), fixed(low, 4), fixed(high, 4))
+    format!("{} [{}, {}]", significant(value), significant(low), significant(high))
 }
 
 fn number(value: f64, interval: Option<(f64, f64)>, text: String) -> TableCell {

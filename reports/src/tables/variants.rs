@@ -1,14 +1,14 @@
 //! Tables with one row per variant: costs beside quality, absolute and relative to the reference, the paper's numbers beside ours.
 //!
 //! ```text
-//! variant | measure … (value ± interval) | relative … (ratio or difference, 95 % interval) | paper …
+//! variant | measure … (value ± interval) | relative … (ratio or difference, 95 % interval) | paper … | our setting
 //! ```
 //! Table 1, 4, 5, 6 and the efficiency table are this one layout with different measures. Relative columns are paired (workers by pair
 //! or process, runs by seed); lower is never assumed better: bold follows the metric's direction.
 //!
 //! Source: measurement.md sections 3–7, 10 and 13.
 
-use records::{Better, Source};
+use records::{Better, Row, Source};
 
 use super::Table;
 use super::quality::paper_cell;
@@ -68,6 +68,7 @@ pub const TABLE1: VariantTable = VariantTable {
     measures: &[
         Measure { title: "Accuracy@1, average best", metrics: &["acc1_best", "acc1"], relative: Relative::Difference },
         Measure { title: "Accuracy@1, average final", metrics: &["acc1_final"], relative: Relative::Difference },
+        Measure { title: "Accuracy@5", metrics: &["acc5"], relative: Relative::Difference },
         Measure { title: "Params added, %", metrics: &["params_added_pct"], relative: Relative::No },
     ],
 };
@@ -135,6 +136,11 @@ impl Table for VariantTable {
         let shown = self.shown(study, &all)?;
         let mut table = TableData::new(self.name, self.title, Provenance::default());
         columns(&mut table, &shown, published);
+        // The paper's setting stands in the caption, ours in each row.
+        let has_setting = published.is_some() && !all.is_empty();
+        if has_setting {
+            table.text_column("setting", "Our setting");
+        }
         let relative = relatives(&mut table, study, &all, &shown)?;
         let mut used = Vec::new();
         for (at, (subject, title)) in all.iter().zip(titles(&all)).enumerate() {
@@ -148,13 +154,20 @@ impl Table for VariantTable {
                 }
             }
             cells.extend(paper_cells(&mut table, published, row));
+            if has_setting {
+                cells.push(setting_of(study, subject, &metrics));
+            }
             table.rows.push(TableRow { group: None, cells });
         }
         for row in published.iter().flat_map(|published| &published.rows).filter(|row| !used.contains(&row.label)) {
-            let width = table.columns.len() - published.map_or(0, |published| published.columns.len() + 1);
+            let width =
+                table.columns.len() - published.map_or(0, |published| published.columns.len() + 1) - usize::from(has_setting);
             let mut cells = vec![TableCell::words(row.variant.as_deref().map_or(row.label.clone(), display_variant))];
             cells.resize(width, Content::Missing.into());
             cells.extend(paper_cells(&mut table, published, Some(row)));
+            if has_setting {
+                cells.push(Content::Missing.into());
+            }
             table.rows.push(TableRow { group: None, cells });
         }
         if let Some(published) = published {
@@ -215,6 +228,29 @@ fn caption(table: &TableData, shown: &[Shown], published: Option<&PaperTable>, i
     }
     parts.retain(|part| !part.is_empty());
     parts.join(" ")
+}
+
+/// `demo; decoder 4 × 128; batch 8; sequence 128; f32`: how a subject was measured, where that is recorded.
+fn setting_of(study: &Study, subject: &Subject, metrics: &[&str]) -> TableCell {
+    let groups: Vec<&Group> = metrics.iter().flat_map(|metric| study.of_subject(&subject.name, metric)).collect();
+    let first = |get: fn(&Row) -> Option<String>| groups.iter().find_map(|group| get(&group.shared));
+    let number = |name: &str, value: Option<u64>| value.map(|value| format!("{name} {value}"));
+    let parts: Vec<String> = [
+        first(|row| row.tier.map(|tier| tier.as_str().to_owned())),
+        first(|row| {
+            let shape = row.num_hidden_layers.zip(row.hidden_size).map(|(layers, width)| format!(" {layers} × {width}"));
+            row.model_family.as_ref().map(|family| format!("{family}{}", shape.unwrap_or_default()))
+        }),
+        first(|row| row.dataset.clone().or_else(|| row.task.clone())),
+        number("image", groups.iter().find_map(|group| group.shared.image_size)),
+        number("batch", groups.iter().find_map(|group| group.shared.batch)),
+        number("sequence", groups.iter().find_map(|group| group.shared.sequence_length)),
+        first(|row| row.dtype.clone()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if parts.is_empty() { Content::Missing.into() } else { TableCell::words(parts.join("; ")) }
 }
 
 fn is_measured(group: &Group) -> bool {

@@ -253,7 +253,11 @@ fn better_on_all_tasks_counts_every_row() {
             .flat_map(|(at, (task, metric))| {
                 let gain = if at == worse { -0.05 } else { 0.05 };
                 [("plain", 0.3), ("rw+lr", 0.3 + gain)].into_iter().flat_map(move |(variant, score)| {
-                    five(&Row { task: Some((*task).to_owned()), ..row(variant, metric, 0.0) }, score, noise)
+                    five(
+                        &Row { task: Some((*task).to_owned()), better: records::Better::Higher, ..row(variant, metric, 0.0) },
+                        score,
+                        noise,
+                    )
                 })
             })
             .collect()

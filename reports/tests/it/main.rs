@@ -3,6 +3,7 @@
 mod browser;
 mod claims;
 mod gate;
+mod gate_runs;
 mod lint;
 mod million;
 mod refusals;

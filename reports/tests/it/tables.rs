@@ -53,6 +53,67 @@ fn gains_as_markdown() {
 }
 
 #[test]
+fn table1_shows_measured_paper_and_setting_beside_each_other() {
+    // Accuracy of five seeds, 90.0 to 90.4 %: mean 90.2, s = 0.158, half-width 2.776·0.158/√5 = 0.196 points.
+    let like = |variant: &str, metric: &str, value: f64, seed: i64| {
+        let known = records::Metric::by_name(metric).unwrap();
+        records::Row {
+            subject: Some(format!("resnet-{variant}")),
+            variant: Some(variant.into()),
+            metric: metric.into(),
+            unit: known.unit.as_str().into(),
+            better: known.better,
+            value: Some(value),
+            seed: Some(seed),
+            model_family: Some("resnet".into()),
+            dataset: Some("imagenette".into()),
+            image_size: Some(64),
+            batch: Some(32),
+            ..records::Row::default()
+        }
+    };
+    let mut rows = Vec::new();
+    for seed in 0..5 {
+        for (variant, base) in [("plain", 0.900), ("rw", 0.902 + 0.0001 * (seed % 2) as f64)] {
+            rows.push(like(variant, "acc1_best", base + 0.001 * seed as f64, seed));
+            rows.push(like(variant, "acc5", 0.99 + 0.001 * seed as f64, seed));
+        }
+        rows.push(like("rw", "params_added_pct", 0.003, seed));
+    }
+    let table = build("table1", &Study::new(rows));
+    assert_eq!(cell(&table, "Baseline", "acc1_best"), "90.20 ± 0.20");
+    assert_eq!(cell(&table, "Baseline", "paper_accuracy"), "74.95 ± 0.01");
+    assert_eq!(cell(&table, "RW", "params_added_pct"), "0.00300");
+    assert_eq!(cell(&table, "RW", "paper_added"), "0.003");
+    assert_eq!(cell(&table, "RW", "setting"), "resnet; imagenette; image 64; batch 32");
+    assert_eq!(cell(&table, "RW+LR", "setting"), "—");
+    let gain = table.columns.iter().position(|column| column.key == "acc1_best_relative").unwrap();
+    let rw = table.rows.iter().find(|row| row.cells[0].text() == "RW").unwrap();
+    assert!(rw.cells[gain].is_bold && rw.cells[gain].text().starts_with("+0.204 ["), "{}", rw.cells[gain].text());
+}
+
+#[test]
+fn the_frontier_table_names_probability_hypervolume_and_rival() {
+    let table = build("frontier", &study());
+    let find = |group: &str, subject: &str| {
+        table
+            .rows
+            .iter()
+            .find(|row| row.group.as_deref().is_some_and(|g| g.contains(group)) && row.cells[0].text() == subject)
+            .unwrap()
+    };
+    // naive+1 has the most parameters and a loss above that of RW in every draw: never on the front.
+    let naive = find("added parameters", "naive+1");
+    assert_eq!((naive.cells[3].text().as_str(), naive.cells[4].value()), ("0.00", Some(0.0)));
+    assert_eq!(naive.cells[5].text(), "RW (1.00)");
+    let best = find("added parameters", "RW+LR+PA");
+    assert_eq!((best.cells[3].text().as_str(), best.cells[5].text().as_str()), ("1.00", "none"));
+    assert!(best.cells[4].value().unwrap() > 0.0);
+    // Its loss is the lowest: without it the volume up to (1.05·198 272, 1.05·3.0) shrinks by its lead over RW+LR in loss, scaled.
+    assert!(best.group.as_ref().unwrap().contains("; hypervolume "));
+}
+
+#[test]
 fn paper_table_as_latex() {
     insta::assert_snapshot!(render(&build("table1", &Study::default()), Style::Latex));
 }

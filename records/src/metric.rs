@@ -282,6 +282,8 @@ metrics! {
     VAL_LOSS = "val_loss", "nat/tok", Lower;
     /// Mean negative log-likelihood per training token.
     TRAIN_LOSS = "train_loss", "nat/tok", Lower;
+    /// Loss of the first batch before any update.
+    INITIAL_LOSS = "initial_loss", "nat/tok", None;
     /// Validation bits per byte of text.
     BITS_PER_BYTE = "bits_per_byte", "bit/byte", Lower;
     /// Perplexity per token.
@@ -325,7 +327,7 @@ metrics! {
     /// VQA accuracy.
     VQA_ACC = "vqa_acc", "fraction", Higher;
 
-    /// Distance between the global gradient norm's spikes and its median, as a ratio.
+    /// Largest global gradient norm after the warm-up over the median.
     GRAD_NORM_SPIKE_RATIO = "grad_norm_spike_ratio", "1", Lower;
     /// Share of bootstrap draws in which the variant is on the front.
     P_FRONT = "p_front", "1", Higher;

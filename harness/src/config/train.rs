@@ -323,9 +323,11 @@ pub(super) fn invalid_model(error: models::ModelError) -> Invalid {
 impl OptimizerConfig {
     pub(super) fn validate(&self, max_steps: u64) -> Result<(), Invalid> {
         let at = |key: &str| format!("optimizer.{key}");
-        for (key, value) in
-            [("learning_rate", self.learning_rate), ("scalar_learning_rate", self.scalar_learning_rate), ("eps", self.eps)]
-        {
+        // A rate of 0 keeps α, β and γ where they start: the control of claim C32.
+        if !(self.scalar_learning_rate.is_finite() && self.scalar_learning_rate >= 0.0) {
+            return Err(Invalid::new(at("scalar_learning_rate"), "0 or a positive number", self.scalar_learning_rate));
+        }
+        for (key, value) in [("learning_rate", self.learning_rate), ("eps", self.eps)] {
             if !(value.is_finite() && value > 0.0) {
                 return Err(Invalid::new(at(key), "a positive number", value));
             }

@@ -2,11 +2,12 @@
 
 use super::{Exit, Format, Global, output};
 use crate::config::{RunConfig, SweepConfig, sweep::SweepRun};
+use crate::error::Hint as _;
 use crate::plan::Shard;
 use crate::run::RunDirectory;
 use crate::sweep;
 use crate::train::{self, TrainOptions, estimate::Estimate};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use serde_json::json;
 use std::collections::{BTreeMap, btree_map::Entry};
 use std::path::PathBuf;

@@ -34,16 +34,18 @@ pub fn reached(lines: &[Line], target: f64) -> anyhow::Result<Reached> {
     let (mut seconds, mut before, mut best) = (0.0, 0, f64::INFINITY);
     for line in lines {
         match line {
-            Line::Step { step, tokens, tokens_per_s, .. } => {
-                if !(tokens_per_s.is_finite() && *tokens_per_s > 0.0) {
-                    bail!("step {step}: tokens_per_s: expected a positive number, found {tokens_per_s}");
+            Line::Step { step, tokens: done, tokens_per_s: rate, .. }
+            | Line::ImageStep { step, images: done, images_per_s: rate, .. } => {
+                if !(rate.is_finite() && *rate > 0.0) {
+                    bail!("step {step}: rate: expected a positive number, found {rate}");
                 }
-                let Some(new) = tokens.checked_sub(before) else {
-                    bail!("step {step}: tokens: expected at least {before}, found {tokens}");
+                let Some(new) = done.checked_sub(before) else {
+                    bail!("step {step}: work done: expected at least {before}, found {done}");
                 };
-                seconds += new as f64 / tokens_per_s;
-                before = *tokens;
+                seconds += new as f64 / rate;
+                before = *done;
             }
+            Line::Evaluation { .. } => {} // an image run is judged by accuracy, which its rows hold
             Line::Validation { step, val_loss, .. } => {
                 if !val_loss.is_finite() {
                     bail!("step {step}: val_loss: expected a number, found {val_loss}");
@@ -137,8 +139,8 @@ mod tests {
     #[test]
     fn rates_and_losses_that_are_none_are_refused() {
         let message = |lines: &[Line]| reached(lines, 2.0).unwrap_err().to_string();
-        assert_eq!(message(&[step(1, 100, 0.0)]), "step 1: tokens_per_s: expected a positive number, found 0");
-        assert_eq!(message(&[step(1, 100, 1.0), step(2, 50, 1.0)]), "step 2: tokens: expected at least 100, found 50");
+        assert_eq!(message(&[step(1, 100, 0.0)]), "step 1: rate: expected a positive number, found 0");
+        assert_eq!(message(&[step(1, 100, 1.0), step(2, 50, 1.0)]), "step 2: work done: expected at least 100, found 50");
         assert_eq!(message(&[validation(1, f64::NAN)]), "step 1: val_loss: expected a number, found NaN");
         assert_eq!(message(&[step(1, 100, 1.0)]), "the log has no validation");
     }

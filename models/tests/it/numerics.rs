@@ -45,8 +45,12 @@ fn every_variant_trains_in_every_numerics() {
                 let (gradient, other) = (values(gradient), values(other));
                 let size = other.iter().fold(1e-2, |a: f64, b| a.max(b.abs()));
                 let worst = gradient.iter().zip(&other).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-                // the tape adds the gradients of a shared tensor in another order
-                let near = if numerics == Numerics::Bf16 { 0.05 } else { 1e-5 };
+                // the tape adds the gradients of a shared tensor in another order, which the next product may round differently
+                let near = match numerics {
+                    Numerics::F32 => 1e-5,
+                    Numerics::F32Split => 1e-4,
+                    Numerics::Bf16 => 0.05,
+                };
                 assert!(worst <= near * size, "{name} {numerics}: {parameter}: {worst:e} of {size:e}");
             }
         }

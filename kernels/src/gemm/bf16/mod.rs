@@ -22,6 +22,7 @@ use std::sync::OnceLock;
 use half::bf16;
 
 use super::{Operand, Product, Threads, Write};
+use crate::Numerics;
 use crate::cpu::{CpuFeatures, Level, level};
 use crate::element::Element;
 
@@ -93,6 +94,21 @@ pub(crate) enum Rounding {
     Once,
     /// Split in two bf16 numbers.
     Split,
+}
+
+impl Rounding {
+    /// What a model's numerics ask for on this processor; `None` for products of f32.
+    ///
+    /// Split products pay where bf16 is more than three times as fast as f32: on matrix tiles. Elsewhere an f32 product is both faster
+    /// (1.8 times in a training step on Zen 5) and closer, and keeps the bound of the split.
+    pub(crate) fn of(numerics: Numerics) -> Option<Self> {
+        static TILES: OnceLock<bool> = OnceLock::new();
+        match numerics {
+            Numerics::F32 => None,
+            Numerics::F32Split => TILES.get_or_init(|| CpuFeatures::detect().amx_bf16).then_some(Self::Split),
+            Numerics::Bf16 => Some(Self::Once),
+        }
+    }
 }
 
 /// Whether the processor and the level have bf16 dot products.

@@ -171,7 +171,7 @@ fn a_run_on_images_that_stopped_resumes_to_the_same_bits() {
     for sets in [["--set", "average_decay=0.9"], ["--set", "grad_accum=2"]] {
         let project = ImageProject::new();
         let run = |runs_dir: &str| {
-            let mut command = project.train(sets);
+            let mut command = project.train(&sets);
             command.args(["--runs-dir", runs_dir, "--format", "json"]);
             serde_json::from_str::<serde_json::Value>(&stdout(command)).unwrap()
         };

@@ -106,8 +106,9 @@ fn cifar(batch: usize) -> Result<Step> {
     let params = SgdParams { learning_rate: 0.05, momentum: 0.9, nesterov: true, weight_decay: 5e-4 };
     let mut momenta = vec![Vec::new(); network.vars().len()];
     Ok(Box::new(move || {
+        let tape = kernels::Tape::start();
         let loss = network.loss(&images, &labels)?;
-        let grads = loss.backward()?;
+        let grads = tape.backward(&loss)?;
         for (var, m) in network.vars().into_iter().zip(&mut momenta) {
             let grad = grads.get(var.as_tensor()).ok_or_else(|| Error::Msg("a parameter without gradient".into()))?;
             sgd_step(var, grad, m, &params, 1.)?;

@@ -95,6 +95,9 @@ impl Mix {
 
     fn sum(&self, fx: &Tensor, residual: &Tensor) -> Result<Tensor> {
         let Some((alpha, beta)) = self.weights()? else {
+            #[cfg(feature = "kernels")]
+            let sum = kernels::add(residual, fx)?;
+            #[cfg(not(feature = "kernels"))]
             let sum = (fx + residual)?;
             return if self.kind == MixKind::InverseSqrt2 { sum * std::f64::consts::FRAC_1_SQRT_2 } else { Ok(sum) };
         };

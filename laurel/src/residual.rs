@@ -68,7 +68,7 @@ impl FeatureAxis {
             Self::Channels => 1,
         };
         let mean_square = v.sqr()?.mean_keepdim(axis)?;
-        v.broadcast_div(&(mean_square + 1e-6)?.sqrt()?)?.broadcast_mul(&self.broadcastable(scale, v)?)
+        v.broadcast_div(&(mean_square + 1e-6)?.sqrt()?)?.broadcast_mul(&self.broadcastable(scale, v)?.to_dtype(v.dtype())?)
     }
 }
 

@@ -13,9 +13,11 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 use crate::access::{F32Ref, f32s, is_fast, output, tensor};
+use crate::element::{in_f32, is_element};
 use crate::gemm::{Operand, Product, skinny};
 use crate::parallel::{self, Disjoint};
 use crate::simd::{Isa, LANES, multiversion};
+use crate::tape::apply3;
 use crate::{check, plain};
 
 /// Rows of one task, and of one partial sum of the weights' gradients.
@@ -23,7 +25,7 @@ const ROWS: usize = 128;
 /// Ranks up to which the branch is bound by memory and goes without packed products.
 const THIN: usize = 16;
 
-/// `x + (x·down)·up`.
+/// `x + (x·down)·up`, in f32 also where the maps are bf16.
 ///
 /// - Shape: `x` is `[.., D]`, `down` is `[D, r]`, `up` is `[r, D]`; the output has the shape and dtype of `x`.
 /// - Cost: `4·r·D` FLOPs per row forward, twice that backward. The D x D product is never formed.
@@ -32,11 +34,11 @@ const THIN: usize = 16;
 /// # Errors
 /// When the shapes do not fit.
 pub fn low_rank_add(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
-    if !is_fast(&[x, down, up]) {
+    if !is_fast(&[x]) || !is_element(down) || !is_element(up) {
         return plain::low_rank_add(x, down, up);
     }
     check::low_rank(x, down, up)?;
-    x.contiguous()?.apply_op3(&down.contiguous()?, &up.contiguous()?, LowRank { adds_x: true, inner: OnceLock::new() })
+    apply3(&x.contiguous()?, &in_f32(down)?, &in_f32(up)?, LowRank { adds_x: true, inner: OnceLock::new() })
 }
 
 /// `(x·down)·up`, the map alone: shapes, cost and errors as [`low_rank_add`].
@@ -44,11 +46,11 @@ pub fn low_rank_add(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When the shapes do not fit.
 pub fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
-    if !is_fast(&[x, down, up]) {
+    if !is_fast(&[x]) || !is_element(down) || !is_element(up) {
         return plain::low_rank(x, down, up);
     }
     check::low_rank(x, down, up)?;
-    x.contiguous()?.apply_op3(&down.contiguous()?, &up.contiguous()?, LowRank { adds_x: false, inner: OnceLock::new() })
+    apply3(&x.contiguous()?, &in_f32(down)?, &in_f32(up)?, LowRank { adds_x: false, inner: OnceLock::new() })
 }
 
 struct LowRank {

@@ -6,6 +6,7 @@
 use candle_core::{D, DType, Result, Tensor, bail};
 
 use crate::check;
+use crate::fused::Merge;
 
 mod vision;
 
@@ -187,16 +188,28 @@ pub fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
     x.reshape((rows, features))?.matmul(&down)?.matmul(&up)?.reshape(x.shape())
 }
 
-/// `x + (x·down)·up`, see [`crate::low_rank_add`].
-pub fn low_rank_add(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
-    x + low_rank(x, down, up)?
+/// `α·(fx + fx2) + β·(x + (x·down)·up + Σ z_j·up_j)`, see [`crate::merge`].
+pub fn merge(args: &Merge<'_>) -> Result<Tensor> {
+    let features = check::merge(args)?;
+    let wide = |t: &Tensor| t.to_dtype(args.x.dtype());
+    let fx = args.fx2.map_or_else(|| wide(args.fx), |fx2| wide(args.fx)? + wide(fx2)?)?;
+    let mut residual = args.x.clone();
+    if let Some((down, up)) = args.map {
+        residual = (residual + low_rank(args.x, down, up)?)?;
+    }
+    for (z, up) in args.branches {
+        let rows = z.reshape((args.x.elem_count() / features, up.dim(0)?))?;
+        residual = (residual + wide(&rows)?.matmul(&wide(up)?)?.reshape(args.x.shape())?)?;
+    }
+    match args.ab {
+        Some(ab) => fx.broadcast_mul(&wide(&ab.get(0)?)?)? + residual.broadcast_mul(&wide(&ab.get(1)?)?)?,
+        None => fx + residual,
+    }
 }
 
-/// `ab[0]·fx + ab[1]·residual`, see [`crate::merge`].
-pub fn merge(fx: &Tensor, residual: &Tensor, ab: &Tensor) -> Result<Tensor> {
-    check::merge(fx, residual, ab)?;
-    let ab = ab.to_dtype(residual.dtype())?;
-    fx.to_dtype(residual.dtype())?.broadcast_mul(&ab.get(0)?)? + residual.broadcast_mul(&ab.get(1)?)?
+/// `max(merge, 0)`, see [`crate::merge_relu`].
+pub fn merge_relu(args: &Merge<'_>) -> Result<Tensor> {
+    merge(args)?.relu()
 }
 
 /// `a + b`, see [`crate::add`].

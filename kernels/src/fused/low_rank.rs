@@ -23,7 +23,7 @@ const ROWS: usize = 128;
 /// Ranks up to which the branch is bound by memory and goes without packed products.
 pub(crate) const THIN: usize = 16;
 
-/// `(x·down)·up`.
+/// `(x·down)·up`, in f32 also where the maps are bf16.
 ///
 /// - Shape: `x` is `[.., D]`, `down` is `[D, r]`, `up` is `[r, D]`; the output has the shape and dtype of `x`.
 /// - Cost: `4·r·D` FLOPs per row forward, twice that backward. The D x D product is never formed.

@@ -322,7 +322,7 @@ impl MergeOp {
                 expand(&o.gather(own, start, end), &o.scaled_up, Operand::rows(&o.scaled_up, d), rank, y, d);
             }
             if self.relu {
-                y.iter_mut().for_each(|y| *y = y.max(0.));
+                clamp(y);
             }
         });
         let _ = self.inner.set(inner);
@@ -466,6 +466,14 @@ impl MergeOp {
         }
         let len = flat.len();
         tensor(flat, &[len])
+    }
+}
+
+multiversion! {
+    fn clamp<S>(y: &mut [f32]) {
+        for y in y {
+            *y = y.max(0.);
+        }
     }
 }
 

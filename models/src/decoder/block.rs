@@ -71,7 +71,7 @@ impl Block {
                 let a = self.attention(&x, Some(stream), context)?;
                 let m = self.mlp(&kernels::add(&x, &a)?, None, context.numerics)?;
                 let carried = if *attention_carry == 1.0 { a } else { (a * *attention_carry)? };
-                stream.write(residual, &kernels::add(&carried, &m)?)
+                stream.write_sum(residual, &carried, &m)
             }
         }
     }

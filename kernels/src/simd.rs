@@ -346,6 +346,13 @@ pub(crate) fn steps(n: usize) -> impl Iterator<Item = At> {
     (0..n).step_by(LANES).map(move |start| At { start, count: LANES.min(n - start) })
 }
 
+/// The last step of a reduction over `0..n`, where it is shorter than the others.
+#[inline(always)]
+pub(crate) fn rest(n: usize) -> Option<At> {
+    let count = n % LANES;
+    (count > 0).then_some(At { start: n - count, count })
+}
+
 /// Σ of what `f` adds to the partial sums at each step over `0..n`; behind the end `f` must add nothing.
 #[inline(always)]
 pub(crate) fn sum_of<S: Isa>(n: usize, f: impl Fn(At, S::V) -> S::V) -> f32 {

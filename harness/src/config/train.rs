@@ -169,6 +169,7 @@ pub enum Schedule {
 }
 
 /// `f32` is left out, so that it names the same runs as before there was a choice.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_f32(numerics: &Numerics) -> bool {
     *numerics == Numerics::F32
 }

@@ -43,7 +43,9 @@ fn every_variant_trains_in_every_numerics() {
                 let (Some(gradient), Some(other)) = (gradient, other) else { continue };
                 assert_eq!(gradient.dtype(), DType::F32, "{name}: {parameter}");
                 let (gradient, other) = (values(gradient), values(other));
-                let size = other.iter().fold(1e-2, |a: f64, b| a.max(b.abs()));
+                // softmax does not see a key's bias: its gradient is zero up to roundings of terms of size one
+                let least = if parameter.ends_with("k_proj.bias") { 1.0 } else { 1e-2 };
+                let size = other.iter().fold(least, |a: f64, b| a.max(b.abs()));
                 let worst = gradient.iter().zip(&other).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
                 // the tape adds the gradients of a shared tensor in another order, which the next product may round differently
                 let near = match numerics {

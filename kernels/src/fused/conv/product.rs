@@ -385,9 +385,13 @@ fn finish<S: Isa, T: Load>(mut sum: S::V, bias: Option<&[f32]>, residual: Option
         sum = S::max(sum, S::splat(0.));
     }
     let lanes = S::lanes(sum);
-    match out.first_chunk_mut() {
-        Some(out) => *out = lanes.map(T::narrow),
-        None => out.iter_mut().zip(lanes).for_each(|(out, sum)| *out = T::narrow(sum)),
+    // two loops, of which the first has a known length; `map` of an array is a call
+    if let Some(out) = out.first_chunk_mut::<LANES>() {
+        for i in 0..LANES {
+            out[i] = T::narrow(lanes[i]);
+        }
+    } else {
+        out.iter_mut().zip(lanes).for_each(|(out, sum)| *out = T::narrow(sum));
     }
 }
 

@@ -401,7 +401,9 @@ fn fill_row<T: Element, E: Scratch<T>>(window: &Window, line: &[T], first: usize
                 if count == block {
                     // as arrays: a copy of known length is two instructions, any other a call
                     for (target, pixel) in target.as_chunks_mut::<LANES>().0.iter_mut().zip(pixel.as_chunks::<LANES>().0) {
-                        *target = pixel.map(E::convert);
+                        for i in 0..LANES {
+                            target[i] = E::convert(pixel[i]);
+                        }
                     }
                 } else {
                     target.iter_mut().zip(pixel).for_each(|(target, &x)| *target = E::convert(x));

@@ -3,7 +3,7 @@
 //! ```text
 //! cifar20   3 stages of 3 basic blocks, 16/32/64 channels, 1x1 shortcuts where shapes change, 32x32 images, batch 128: 0.27 M parameters
 //! resnet50  the bottleneck network with batch norm folded into the convolutions, 224x224 images, batch 8: 25.6 M parameters
-//! cargo run --release -p kernels --example resnet_step -- cifar20|resnet50 [steps [threads [batch]]]
+//! cargo run --release -p kernels --example resnet_step -- cifar20|resnet50 [steps [threads [batch [f32|bf16]]]]
 //! ```
 //! Prints minimum and median of the steps after a first one, and processor time per step, which on a busy machine says more than
 //! the clock. Weights are pseudo-random: the time of a step does not depend on them.
@@ -91,7 +91,7 @@ impl Cifar {
             let side = shortcut.as_ref().map_or_else(|| Ok(h.clone()), |shortcut| shortcut.forward(&h, false))?;
             h = kernels::add_relu(&inner, &side)?;
         }
-        let pooled = kernels::global_avg_pool(&h)?;
+        let pooled = kernels::cast(&kernels::global_avg_pool(&h)?, DType::F32)?;
         kernels::cross_entropy(&kernels::linear(&pooled, &self.classifier, None)?, labels)
     }
 }
@@ -99,9 +99,9 @@ impl Cifar {
 /// One kind of step: runs it and returns a number to print.
 type Step = Box<dyn FnMut() -> Result<f32>>;
 
-fn cifar(batch: usize) -> Result<Step> {
+fn cifar(batch: usize, dtype: DType) -> Result<Step> {
     let network = Cifar::new()?;
-    let images = random(&[batch, 32, 32, 3], 1.)?;
+    let images = random(&[batch, 32, 32, 3], 1.)?.to_dtype(dtype)?;
     let labels = Tensor::from_vec((0..batch as u32).map(|i| i * 7 % 10).collect(), batch, &Device::Cpu)?;
     let params = SgdParams { learning_rate: 0.05, momentum: 0.9, nesterov: true, weight_decay: 5e-4 };
     let mut momenta = vec![Vec::new(); network.vars().len()];
@@ -118,10 +118,10 @@ fn cifar(batch: usize) -> Result<Step> {
 }
 
 /// ResNet-50 with batch norm folded.
-fn resnet50(batch: usize) -> Result<Step> {
+fn resnet50(batch: usize, dtype: DType) -> Result<Step> {
     let conv = |inputs: usize, outputs: usize, kernel: usize, stride: usize| {
         let config = Conv2dConfig { stride, padding: kernel / 2, groups: 1 };
-        PackedConv2d::new(&weight(inputs, outputs, kernel)?, Some(&random(&[outputs], 0.01)?), &config)
+        PackedConv2d::new(&weight(inputs, outputs, kernel)?.to_dtype(dtype)?, Some(&random(&[outputs], 0.01)?), &config)
     };
     let stem = conv(3, 64, 7, 2)?;
     let mut blocks = Vec::new();
@@ -136,7 +136,7 @@ fn resnet50(batch: usize) -> Result<Step> {
         }
     }
     let classifier = random(&[1000, 2048], 0.02)?;
-    let images = random(&[batch, 224, 224, 3], 1.)?;
+    let images = random(&[batch, 224, 224, 3], 1.)?.to_dtype(dtype)?;
     Ok(Box::new(move || {
         let mut h = kernels::max_pool2d(&stem.forward(&images, None, true)?, 3, 2, 1)?;
         for (reduce, middle, expand, shortcut) in &blocks {
@@ -144,7 +144,8 @@ fn resnet50(batch: usize) -> Result<Step> {
             let inner = middle.forward(&reduce.forward(&h, None, true)?, None, true)?;
             h = expand.forward(&inner, Some(&side), true)?;
         }
-        kernels::linear(&kernels::global_avg_pool(&h)?, &classifier, None)?.abs()?.mean_all()?.to_scalar()
+        let pooled = kernels::cast(&kernels::global_avg_pool(&h)?, DType::F32)?;
+        kernels::linear(&pooled, &classifier, None)?.abs()?.mean_all()?.to_scalar()
     }))
 }
 
@@ -162,11 +163,15 @@ fn main() -> Result<()> {
     let model = arguments.get(1).map_or("cifar20", String::as_str);
     let (steps, threads) = (number(2, 8), number(3, 2));
     let batch = number(4, if model == "cifar20" { 128 } else { 8 });
+    let dtype = match arguments.get(5).map(String::as_str) {
+        Some("bf16") => DType::BF16,
+        _ => DType::F32,
+    };
     kernels::cpu::stop_candle_threads();
     kernels::cpu::keep_freed_memory();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(Error::wrap)?;
     pool.install(|| {
-        let mut step = if model == "cifar20" { cifar(batch)? } else { resnet50(batch)? };
+        let mut step = if model == "cifar20" { cifar(batch, dtype)? } else { resnet50(batch, dtype)? };
         step()?;
         let (mut seconds, mut last, start_cpu) = (Vec::new(), 0f32, cpu_seconds());
         for _ in 0..steps {
@@ -177,7 +182,7 @@ fn main() -> Result<()> {
         let cpu = start_cpu.zip(cpu_seconds()).map_or(f64::NAN, |(start, end)| (end - start) / steps as f64 * 1e3);
         seconds.sort_by(f64::total_cmp);
         println!(
-            "{model} {} batch={batch} step min {:.1} ms median {:.1} ms cpu {cpu:.0} ms result {last:.4}",
+            "{model} {dtype:?} {} batch={batch} step min {:.1} ms median {:.1} ms cpu {cpu:.0} ms result {last:.4}",
             kernels::cpu::describe(),
             seconds[0] * 1e3,
             seconds[steps / 2] * 1e3

@@ -9,11 +9,16 @@
 //! Where ReLU clipped is found again from `x`, so that `y` need not be read. Mean and variance of a piece are taken while it is in
 //! the cache and joined in f64 (Chan et al. 1983): one read of `x`, and no difference of large squares.
 //!
+//! Activations are f32 or bf16; parameters, statistics and sums are f32.
+//!
 //! Rows of few channels would make short loops: vectors of one number per channel are repeated to [`WIDTH`], and the rows are
 //! read as many at a time.
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use half::bf16;
 
-use crate::access::{F32Ref, f32s, is_fast, output, tensor, to_f32};
+use super::cast;
+use crate::access::{F32Ref, f32s, tensor, to_f32};
+use crate::element::{Element, Lock, elements, in_f32, is_element, output_of, tensor_of, with_element};
 use crate::parallel::{self, Disjoint, PIECE};
 use crate::simd::multiversion;
 use crate::tape::{apply2, apply3};
@@ -30,17 +35,18 @@ use crate::{check, plain};
 /// When the shapes do not fit, or with fewer than two values per channel.
 pub fn batch_norm_train(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64, relu: bool) -> Result<(Tensor, Tensor, Tensor)> {
     let channels = check::batch_norm("batch_norm_train", x, &[("gamma", gamma), ("beta", beta)])?;
-    if !is_fast(&[x, gamma, beta]) || x.elem_count() < 2 * channels {
+    if ![x, gamma, beta].into_iter().all(is_element) || x.elem_count() < 2 * channels {
         return plain::batch_norm_train(x, gamma, beta, eps, relu);
     }
     let x = x.contiguous()?;
-    let (mean, biased) = statistics(&F32Ref::new(&x)?, channels);
+    let lock = Lock::new(&x);
+    let (mean, biased) = with_element!(x, T => statistics::<T>(lock.elements()?, channels));
     let n = (x.elem_count() / channels) as f64;
     let unbiased = biased.iter().map(|v| (v * n / (n - 1.)) as f32).collect();
     let rstd = biased.iter().map(|v| (1. / (v + eps).sqrt()) as f32).collect();
     let mean: Vec<f32> = mean.into_iter().map(|mean| mean as f32).collect();
     let mean_tensor = tensor(mean.clone(), &[channels])?;
-    let y = apply3(&x, &gamma.contiguous()?, &beta.contiguous()?, Normalise { mean, rstd, relu, of_batch: true })?;
+    let y = apply3(&x, &in_f32(gamma)?, &in_f32(beta)?, Normalise { mean, rstd, relu, of_batch: true })?;
     Ok((y, mean_tensor, tensor(unbiased, &[channels])?))
 }
 
@@ -62,12 +68,12 @@ pub fn batch_norm_eval(
 ) -> Result<Tensor> {
     let vectors = [("gamma", gamma), ("beta", beta), ("mean", mean), ("variance", variance)];
     check::batch_norm("batch_norm_eval", x, &vectors)?;
-    if !is_fast(&[x, gamma, beta, mean, variance]) {
+    if ![x, gamma, beta, mean, variance].into_iter().all(is_element) {
         return plain::batch_norm_eval(x, gamma, beta, mean, variance, eps, relu);
     }
     let rstd = to_f32(variance)?.iter().map(|&v| (1. / (f64::from(v) + eps).sqrt()) as f32).collect();
     let op = Normalise { mean: to_f32(mean)?, rstd, relu, of_batch: false };
-    apply3(&x.contiguous()?, &gamma.contiguous()?, &beta.contiguous()?, op)
+    apply3(&x.contiguous()?, &in_f32(gamma)?, &in_f32(beta)?, op)
 }
 
 /// `max(a + b, 0)` of equal shapes, the end of a residual block.
@@ -75,7 +81,7 @@ pub fn batch_norm_eval(
 /// # Errors
 /// When the shapes differ.
 pub fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if !is_fast(&[a, b]) {
+    if !is_element(a) || a.dtype() != b.dtype() {
         return plain::add_relu(a, b);
     }
     check::same_shape("add_relu", "b", a, b)?;
@@ -116,7 +122,7 @@ fn map_pieces<T: Send>(n: usize, channels: usize, f: impl Fn(usize, usize) -> T 
 }
 
 /// Mean and biased variance of every channel.
-fn statistics(x: &[f32], channels: usize) -> (Vec<f64>, Vec<f64>) {
+fn statistics<T: Element>(x: &[T], channels: usize) -> (Vec<f64>, Vec<f64>) {
     let parts = map_pieces(x.len(), channels, |start, end| {
         let x = &x[start..end];
         let rows = x.len() / channels;
@@ -141,20 +147,21 @@ fn statistics(x: &[f32], channels: usize) -> (Vec<f64>, Vec<f64>) {
 }
 
 multiversion! {
-    fn add_rows<S>(x: &[f32], sums: &mut [f32]) {
+    fn add_rows<S, T: Element>(x: &[T], sums: &mut [f32]) {
         for row in x.chunks(sums.len()) {
             for (sum, &x) in sums.iter_mut().zip(row) {
-                *sum += x;
+                *sum += x.wide();
             }
         }
     }
 }
 
 multiversion! {
-    fn add_squares<S>(x: &[f32], mean: &[f32], sums: &mut [f32]) {
+    fn add_squares<S, T: Element>(x: &[T], mean: &[f32], sums: &mut [f32]) {
         for row in x.chunks(sums.len()) {
             for ((sum, &x), &mean) in sums.iter_mut().zip(row).zip(mean) {
-                *sum = S::fma(x - mean, x - mean, *sum);
+                let centred = x.wide() - mean;
+                *sum = S::fma(centred, centred, *sum);
             }
         }
     }
@@ -220,20 +227,36 @@ impl CustomOp3 for Normalise {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (x, gamma, beta) = (f32s(s1, l1)?, f32s(s2, l2)?, f32s(s3, l3)?);
+        let (gamma, beta) = (f32s(s2, l2)?, f32s(s3, l3)?);
+        let y = match s1 {
+            CpuStorage::BF16(_) => self.forward::<bf16>(elements(s1, l1)?, gamma, beta),
+            _ => self.forward::<f32>(elements(s1, l1)?, gamma, beta),
+        };
+        Ok((y, l1.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Gradients> {
+        let grad = cast(grad, x.dtype())?.contiguous()?;
+        with_element!(x, T => self.backward::<T>(x, gamma, beta, &grad))
+    }
+}
+
+impl Normalise {
+    fn forward<T: Element>(&self, x: &[T], gamma: &[f32], beta: &[f32]) -> CpuStorage {
         let (mean, scale, beta) = (repeat(&self.mean), repeat(&self.scale(gamma)), repeat(beta));
-        let mut y = output(x.len());
+        let mut y = output_of::<T>(x.len());
         let target = Disjoint::new(&mut y);
         map_pieces(x.len(), gamma.len(), |start, end| {
             // SAFETY: each task has its own piece.
             normalise(&x[start..end], &mean, &scale, &beta, unsafe { target.range(start, end) }, self.relu);
         });
-        Ok((CpuStorage::F32(y), l1.shape().clone()))
+        T::storage(y)
     }
 
-    fn bwd(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Gradients> {
-        let grad = grad.contiguous()?;
-        let (xs, gammas, betas, g) = (F32Ref::new(x)?, F32Ref::new(gamma)?, F32Ref::new(beta)?, F32Ref::new(&grad)?);
+    fn backward<T: Element>(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor, grad: &Tensor) -> Result<Gradients> {
+        let (x_lock, g_lock) = (Lock::new(x), Lock::new(grad));
+        let (xs, g) = (x_lock.elements::<T>()?, g_lock.elements::<T>()?);
+        let (gammas, betas) = (F32Ref::new(gamma)?, F32Ref::new(beta)?);
         let channels = gammas.len();
         let n = (xs.len() / channels) as f64;
         let scale = self.scale(&gammas);
@@ -252,7 +275,7 @@ impl CustomOp3 for Normalise {
             let through = |c: usize| if self.of_batch { -f64::from(scale[c]) / n } else { 0. };
             let slope = vector(&|c| through(c) * f64::from(self.rstd[c]) * d_gamma[c]);
             let offset = vector(&|c| through(c) * d_beta[c]);
-            let mut dx = output(xs.len());
+            let mut dx = output_of::<T>(xs.len());
             let target = Disjoint::new(&mut dx);
             map_pieces(xs.len(), channels, |start, end| {
                 // SAFETY: each task has its own piece.
@@ -260,7 +283,7 @@ impl CustomOp3 for Normalise {
                 let vectors = (&mean[..], &wide_scale[..], &wide_beta[..]);
                 normalise_gradient(&xs[start..end], &g[start..end], vectors, &slope, &offset, dx, self.relu);
             });
-            Some(tensor(dx, x.dims())?)
+            Some(tensor_of(dx, x.dims())?)
         } else {
             None
         };
@@ -269,22 +292,22 @@ impl CustomOp3 for Normalise {
 }
 
 multiversion! {
-    fn normalise<S>(x: &[f32], mean: &[f32], scale: &[f32], beta: &[f32], y: &mut [f32], relu: bool) {
+    fn normalise<S, T: Element>(x: &[T], mean: &[f32], scale: &[f32], beta: &[f32], y: &mut [T], relu: bool) {
         let width = mean.len();
         for (x, y) in x.chunks(width).zip(y.chunks_mut(width)) {
             let n = x.len();
             let (y, mean, scale, beta) = (&mut y[..n], &mean[..n], &scale[..n], &beta[..n]);
             for i in 0..n {
-                y[i] = clip(S::fma(x[i] - mean[i], scale[i], beta[i]), relu);
+                y[i] = T::narrow(clip(S::fma(x[i].wide() - mean[i], scale[i], beta[i]), relu));
             }
         }
     }
 }
 
 multiversion! {
-    fn normalise_sums<S>(
-        x: &[f32],
-        g: &[f32],
+    fn normalise_sums<S, T: Element>(
+        x: &[T],
+        g: &[T],
         vectors: (&[f32], &[f32], &[f32]),
         sums: &mut [f32],
         centred_sums: &mut [f32],
@@ -296,8 +319,8 @@ multiversion! {
             let (g, mean, scale, beta) = (&g[..n], &vectors.0[..n], &vectors.1[..n], &vectors.2[..n]);
             let (sums, centred_sums) = (&mut sums[..n], &mut centred_sums[..n]);
             for i in 0..n {
-                let centred = x[i] - mean[i];
-                let h = passed(g[i], S::fma(centred, scale[i], beta[i]), relu);
+                let centred = x[i].wide() - mean[i];
+                let h = passed(g[i].wide(), S::fma(centred, scale[i], beta[i]), relu);
                 sums[i] += h;
                 centred_sums[i] = S::fma(h, centred, centred_sums[i]);
             }
@@ -306,13 +329,13 @@ multiversion! {
 }
 
 multiversion! {
-    fn normalise_gradient<S>(
-        x: &[f32],
-        g: &[f32],
+    fn normalise_gradient<S, T: Element>(
+        x: &[T],
+        g: &[T],
         vectors: (&[f32], &[f32], &[f32]),
         slope: &[f32],
         offset: &[f32],
-        dx: &mut [f32],
+        dx: &mut [T],
         relu: bool,
     ) {
         let width = slope.len();
@@ -321,9 +344,9 @@ multiversion! {
             let (g, dx, mean, scale, beta) = (&g[..n], &mut dx[..n], &vectors.0[..n], &vectors.1[..n], &vectors.2[..n]);
             let (slope, offset) = (&slope[..n], &offset[..n]);
             for i in 0..n {
-                let centred = x[i] - mean[i];
-                let h = passed(g[i], S::fma(centred, scale[i], beta[i]), relu);
-                dx[i] = S::fma(scale[i], h, S::fma(slope[i], centred, offset[i]));
+                let centred = x[i].wide() - mean[i];
+                let h = passed(g[i].wide(), S::fma(centred, scale[i], beta[i]), relu);
+                dx[i] = T::narrow(S::fma(scale[i], h, S::fma(slope[i], centred, offset[i])));
             }
         }
     }
@@ -337,43 +360,54 @@ impl CustomOp2 for AddRelu {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (a, b) = (f32s(s1, l1)?, f32s(s2, l2)?);
-        let mut y = output(a.len());
-        let target = Disjoint::new(&mut y);
-        map_pieces(a.len(), 1, |start, end| {
-            // SAFETY: each task has its own piece.
-            add_and_clip(&a[start..end], &b[start..end], unsafe { target.range(start, end) });
-        });
-        Ok((CpuStorage::F32(y), l1.shape().clone()))
+        let y = match s1 {
+            CpuStorage::BF16(_) => add_relu_of::<bf16>(elements(s1, l1)?, elements(s2, l2)?),
+            _ => add_relu_of::<f32>(elements(s1, l1)?, elements(s2, l2)?),
+        };
+        Ok((y, l1.shape().clone()))
     }
 
     fn bwd(&self, a: &Tensor, b: &Tensor, y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        let (ys, g) = (F32Ref::new(y)?, F32Ref::new(&grad)?);
-        let mut d = output(g.len());
-        let target = Disjoint::new(&mut d);
-        map_pieces(g.len(), 1, |start, end| {
-            // SAFETY: each task has its own piece.
-            keep_passed(&ys[start..end], &g[start..end], unsafe { target.range(start, end) });
-        });
+        let grad = cast(grad, y.dtype())?.contiguous()?;
+        let (y_lock, g_lock) = (Lock::new(y), Lock::new(&grad));
         // both arguments have the same gradient, which nothing writes to
-        let d = tensor(d, y.dims())?;
+        let d = with_element!(y, T => tensor_of(passed_of::<T>(y_lock.elements()?, g_lock.elements()?), y.dims())?);
         Ok((a.track_op().then(|| d.clone()), b.track_op().then_some(d)))
     }
 }
 
+fn add_relu_of<T: Element>(a: &[T], b: &[T]) -> CpuStorage {
+    let mut y = output_of::<T>(a.len());
+    let target = Disjoint::new(&mut y);
+    map_pieces(a.len(), 1, |start, end| {
+        // SAFETY: each task has its own piece.
+        add_and_clip(&a[start..end], &b[start..end], unsafe { target.range(start, end) });
+    });
+    T::storage(y)
+}
+
+fn passed_of<T: Element>(y: &[T], g: &[T]) -> Vec<T> {
+    let mut d = output_of::<T>(g.len());
+    let target = Disjoint::new(&mut d);
+    map_pieces(g.len(), 1, |start, end| {
+        // SAFETY: each task has its own piece.
+        keep_passed(&y[start..end], &g[start..end], unsafe { target.range(start, end) });
+    });
+    d
+}
+
 multiversion! {
-    fn add_and_clip<S>(a: &[f32], b: &[f32], y: &mut [f32]) {
+    fn add_and_clip<S, T: Element>(a: &[T], b: &[T], y: &mut [T]) {
         for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-            *y = clip(a + b, true);
+            *y = T::narrow(clip(a.wide() + b.wide(), true));
         }
     }
 }
 
 multiversion! {
-    fn keep_passed<S>(y: &[f32], g: &[f32], d: &mut [f32]) {
+    fn keep_passed<S, T: Element>(y: &[T], g: &[T], d: &mut [T]) {
         for ((d, &y), &g) in d.iter_mut().zip(y).zip(g) {
-            *d = passed(g, y, true);
+            *d = T::narrow(passed(g.wide(), y.wide(), true));
         }
     }
 }

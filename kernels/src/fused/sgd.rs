@@ -77,15 +77,15 @@ struct Factors {
 
 impl Factors {
     fn update(self, theta: &mut [f32], g: &[f32], m: &mut [f32]) {
-        if self.momentum == 0. {
-            for (theta, g) in theta.chunks_mut(PIECE).zip(g.chunks(PIECE)) {
-                descend(theta, g, self);
+        let many = is_worth_it(theta.len());
+        let pieces = theta.par_chunks_mut(PIECE).zip(g.par_chunks(PIECE));
+        match (self.momentum == 0., many) {
+            (true, true) => pieces.for_each(|(theta, g)| descend(theta, g, self)),
+            (true, false) => descend(theta, g, self),
+            (false, true) => {
+                pieces.zip(m.par_chunks_mut(PIECE)).for_each(|((theta, g), m)| descend_with_momentum(theta, g, m, self));
             }
-        } else if is_worth_it(theta.len()) {
-            let pieces = theta.par_chunks_mut(PIECE).zip(g.par_chunks(PIECE)).zip(m.par_chunks_mut(PIECE));
-            pieces.for_each(|((theta, g), m)| descend_with_momentum(theta, g, m, self));
-        } else {
-            descend_with_momentum(theta, g, m, self);
+            (false, false) => descend_with_momentum(theta, g, m, self),
         }
     }
 }

@@ -88,6 +88,13 @@ pub(crate) fn all() -> Vec<Case> {
     attentions(&mut list);
     losses(&mut list);
     residuals(&mut list);
+    list.0.extend(images());
+    list.0
+}
+
+/// The cases of operations on images.
+pub(crate) fn images() -> Vec<Case> {
+    let mut list = List(Vec::new());
     crate::images::convolutions(&mut list);
     crate::images::norms(&mut list);
     crate::images::pools(&mut list);

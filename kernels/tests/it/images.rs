@@ -1,8 +1,8 @@
 //! Operations on images: their cases for the tests of all operations, and what is theirs alone.
-use candle_core::{Result, Tensor, Var};
+use candle_core::{DType, Result, Tensor, Var};
 use kernels::{Conv2dConfig, PackedConv2d, plain};
 
-use crate::cases::{List, random};
+use crate::cases::{Case, List, random};
 
 /// Images `[B, Y, X, I]`, output channels, window `[kY, kX]`, stride, padding, groups.
 type Shape = ([usize; 4], usize, [usize; 2], usize, usize, usize);
@@ -52,9 +52,9 @@ pub(crate) fn convolutions(list: &mut List) {
     }
 }
 
-/// Constants in the dtype of the arguments.
+/// Constants in the dtype of the parameters.
 fn like(constant: &Tensor, arguments: &[Tensor]) -> Result<Tensor> {
-    constant.to_dtype(arguments[0].dtype())
+    constant.to_dtype(arguments[1].dtype())
 }
 
 pub(crate) fn norms(list: &mut List) {
@@ -166,7 +166,7 @@ fn nan_passes_through_every_operation() {
 fn statistics_are_those_of_the_batch() {
     // channel 0: 1, 2, 3, 6 with mean 3 and squares 4 + 1 + 0 + 9 = 14, over n - 1 = 3; channel 1 is constant
     let x = Tensor::new(&[[1f32, 5.], [2., 5.], [3., 5.], [6., 5.]], &candle_core::Device::Cpu).unwrap();
-    let one = Tensor::ones(2, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+    let one = Tensor::ones(2, DType::F32, &candle_core::Device::Cpu).unwrap();
     let (y, mean, variance) = kernels::batch_norm_train(&x, &one, &one, 0., false).unwrap();
     assert_eq!(numbers(&mean), [3., 5.]);
     assert!((numbers(&variance)[0] - 14. / 3.).abs() < 1e-6 && numbers(&variance)[1] == 0.);
@@ -187,8 +187,83 @@ fn the_variance_survives_a_large_mean() {
 
 #[test]
 fn the_first_of_equal_elements_takes_the_gradient() {
-    let x = Var::from_tensor(&Tensor::ones((1, 2, 4, 1), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap()).unwrap();
+    let x = Var::from_tensor(&Tensor::ones((1, 2, 4, 1), DType::F32, &candle_core::Device::Cpu).unwrap()).unwrap();
     let y = kernels::max_pool2d(&x, 2, 2, 0).unwrap();
     let grads = y.sum_all().unwrap().backward().unwrap();
     assert_eq!(numbers(grads.get(&x).unwrap()), [1., 0., 1., 0., 0., 0., 0., 0.]);
+}
+
+/// Value and gradients of `Σ weights·operation(args)`, the first argument in `dtype` and the others in `others`.
+fn run(operation: &crate::cases::Operation, args: &[Tensor], dtype: DType, others: DType) -> Vec<Tensor> {
+    let dtype_of = |i: usize| if i == 0 { dtype } else { others };
+    let vars: Vec<Var> =
+        args.iter().enumerate().map(|(i, x)| Var::from_tensor(&x.to_dtype(dtype_of(i)).unwrap()).unwrap()).collect();
+    let inputs: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+    let y = operation(&inputs).unwrap();
+    let weights = random(y.dims(), 77).to_dtype(others).unwrap();
+    let loss = (y.to_dtype(others).unwrap() * weights).unwrap().sum_all().unwrap();
+    let grads = loss.backward().unwrap();
+    let gradients = vars.iter().map(|var| grads.get(var).cloned().unwrap_or_else(|| var.zeros_like().unwrap()));
+    std::iter::once(y.detach()).chain(gradients).collect()
+}
+
+/// Every operation with bf16 images and f32 parameters against the reference in f64 over the same images.
+pub(crate) fn check_bf16() {
+    for mut case in crate::cases::images() {
+        if !case.name.starts_with("add_relu") {
+            case.args[0] = case.args[0].to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
+            check_case(&case);
+        }
+    }
+}
+
+fn check_case(case: &Case) {
+    let found = run(&case.fused, &case.args, DType::BF16, DType::F32);
+    let wanted = run(&case.plain, &case.args, DType::F64, DType::F64);
+    for (i, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
+        assert_eq!(found.dtype(), if i < 2 { DType::BF16 } else { DType::F32 }, "{} {i}", case.name);
+        let numbers = |x: &Tensor| x.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        let (found, wanted) = (numbers(found), numbers(wanted));
+        let size = wanted.iter().fold(1f64, |a, b| a.max(b.abs()));
+        assert_eq!(found.len(), wanted.len());
+        // rounding to bf16 is relative 2⁻⁹ = 0.002: of the weight, of the output's gradient, of the result, and of a sum's parts
+        let worst =
+            found.iter().zip(&wanted).map(|(f, w)| (f - w).abs()).fold(0f64, |a, b| if b.is_nan() { b } else { a.max(b) });
+        assert!(worst / size <= 8e-3, "{} result {i}: {:e}", case.name, worst / size);
+    }
+}
+
+#[test]
+fn bf16_images_agree_with_the_reference_within_their_rounding() {
+    check_bf16();
+}
+
+#[test]
+fn sums_of_bf16_images_are_rounded_once() {
+    let (a, b) = (random(&[3, 5, 7], 0).to_dtype(DType::BF16).unwrap(), random(&[3, 5, 7], 1).to_dtype(DType::BF16).unwrap());
+    let wanted = (a.to_dtype(DType::F32).unwrap() + b.to_dtype(DType::F32).unwrap()).unwrap().relu().unwrap();
+    let y = kernels::add_relu(&a, &b).unwrap();
+    assert_eq!(
+        numbers(&y.to_dtype(DType::F32).unwrap()),
+        numbers(&wanted.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap())
+    );
+}
+
+#[test]
+fn a_packed_convolution_computes_in_the_dtype_of_its_weight() {
+    for (image, outputs, [ky, kx], stride, padding, groups) in CONVOLUTIONS {
+        let config = Conv2dConfig { stride, padding, groups };
+        let half = |dims: &[usize], seed| random(dims, seed).to_dtype(DType::BF16).unwrap();
+        let wide = |x: &Tensor| x.to_dtype(DType::F32).unwrap();
+        let (x, weight, bias) = (half(&image, 0), half(&[outputs, image[3] / groups, ky, kx], 1), random(&[outputs], 2));
+        let packed = PackedConv2d::new(&weight, Some(&bias), &config).unwrap();
+        let residual = half(plain::conv2d(&wide(&x), &wide(&weight), None, &config).unwrap().dims(), 3);
+        let found = packed.forward(&x, Some(&residual), true).unwrap();
+        assert_eq!(found.dtype(), DType::BF16);
+        let wanted =
+            plain::conv2d_inference(&wide(&x), &wide(&weight), Some(&bias), Some(&wide(&residual)), true, &config).unwrap();
+        // operands are the same numbers: only the result is rounded, by 2⁻⁹ of itself, and f32 sums of size up to about 10
+        let close = numbers(&wide(&found)).iter().zip(numbers(&wanted)).all(|(f, w)| (f - w).abs() <= w.abs() / 256. + 2e-5);
+        assert!(close, "{image:?} {config:?}");
+    }
 }

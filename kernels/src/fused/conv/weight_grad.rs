@@ -3,12 +3,14 @@
 //! ```text
 //! dw[step, c, o] = Σ_windows scratch[place(window) + offset(step) + c] · g[window, o]
 //! ```
+//! Operands in bf16 are widened: products and sums are f32.
+//!
 //! The windows are those of the forward pass over the same scratch. A register tile of channels by output channels runs over all
 //! windows of a part; the sums of [`chunks`] groups of parts are kept apart and added in order, so that threads do not change bits.
 use crate::parallel::{self, Disjoint};
 use crate::simd::{Isa, LANES, multiversion};
 
-use super::window::{Part, Step, Window};
+use super::window::{Load, Part, Step, Window};
 
 /// Most groups of parts, and so of threads at work on one weight's gradient (times panels of output channels).
 const CHUNKS: usize = 16;
@@ -23,11 +25,11 @@ fn chunks(parts: usize, weight: usize) -> usize {
 /// Computes the gradient of one group's weight and calls `store(lane, channel, tap, sum)` for each element.
 ///
 /// `grad` is `[windows, pitch]`, whose numbers from `lane` on, a multiple of [`LANES`] in all, belong to the group.
-pub(super) fn run(
+pub(super) fn run<T: Load>(
     window: &Window,
-    source: &[f32],
+    source: &[T],
     first: usize,
-    (grad, pitch, lane): (&[f32], usize, usize),
+    (grad, pitch, lane): (&[T], usize, usize),
     lanes: usize,
     mut store: impl FnMut(usize, usize, usize, f32),
 ) {
@@ -49,7 +51,7 @@ pub(super) fn run(
         let (from, to) = (split * per_split, padded.min((split + 1) * per_split));
         for index in chunk * per_chunk..cut.parts.min((chunk + 1) * per_chunk) {
             let part = window.part(cut, index);
-            window.with_scratch(source, first, part, |scratch| {
+            window.with_scratch::<T, f32, _>(source, first, part, |scratch| {
                 if from < to {
                     let sizes = (window.rows, window.cols, window.row_step(), window.image_step(part));
                     accumulate(scratch, &steps, (grad, pitch, lane), part, sizes, (from, to, padded), &target, chunk * len);
@@ -57,7 +59,7 @@ pub(super) fn run(
             });
         }
     });
-    for (i, (channel, tap)) in window.weight_places().enumerate() {
+    for (i, (channel, tap)) in window.weight_places().filter_map(|[place, _]| place).enumerate() {
         // places skip the channels that a last block lacks
         let row = place_row(&steps, i);
         for lane in 0..lanes {
@@ -82,10 +84,10 @@ fn place_row(steps: &[Step], i: usize) -> usize {
 
 multiversion! {
     #[allow(clippy::too_many_arguments, reason = "two operands and a result, each with its place")]
-    fn accumulate<S>(
+    fn accumulate<S, T: Load>(
         scratch: &[f32],
         steps: &[Step],
-        grad: (&[f32], usize, usize),
+        grad: (&[T], usize, usize),
         part: Part,
         sizes: (usize, usize, usize, usize),
         lanes: (usize, usize, usize),
@@ -137,10 +139,10 @@ multiversion! {
 }
 
 /// One register tile over all windows of a part.
-struct Tile<'a> {
+struct Tile<'a, T> {
     scratch: &'a [f32],
     offset: usize,
-    grad: &'a [f32],
+    grad: &'a [T],
     pitch: usize,
     lane: usize,
     part: Part,
@@ -153,7 +155,7 @@ struct Tile<'a> {
     padded: usize,
 }
 
-impl Tile<'_> {
+impl<T: Load> Tile<'_, T> {
     #[inline(always)]
     fn run<S: Isa, const MC: usize, const NV: usize>(&self) {
         let mut sums = [[S::splat(0.); NV]; MC];
@@ -171,7 +173,7 @@ impl Tile<'_> {
                     let mut grads = [S::splat(0.); NV];
                     for (v, grad) in grads.iter_mut().enumerate() {
                         // SAFETY: as above.
-                        *grad = S::load(unsafe { &*g.add(v * LANES).cast() });
+                        *grad = T::load::<S>(unsafe { &*g.add(v * LANES).cast() });
                     }
                     for (c, sums) in sums.iter_mut().enumerate() {
                         // SAFETY: as above; a block holds LANES channels, of which those past the count are not used.

@@ -8,18 +8,68 @@
 //! phase `col mod s`, borders as zeros. In the copy neighbouring windows are [`LANES`] numbers apart for every stride, so that the
 //! inner loops know all distances, and each source number is copied once per task instead of once per tap.
 //!
+//! A scratch is made of 32-bit words: one f32, or two neighbouring channels in bf16 for instructions that multiply pairs.
+//!
 //! Few channels (an image's three) would leave most of a block empty: then the columns of the window are folded into the channels.
 use std::cell::RefCell;
 
+use half::bf16;
+
 use crate::check::ConvSizes;
-use crate::simd::{LANES, multiversion};
+use crate::element::Element;
+use crate::simd::{Isa, LANES, multiversion};
 
 /// Output pixels of a task: enough to use a panel of weights many times while it is in the second-level cache.
 const PIXELS: usize = 256;
-/// Numbers of a task's scratch buffer, beyond which it takes fewer rows: 256 KiB.
+/// Words of a task's scratch buffer, beyond which it takes fewer rows: 256 KiB.
 const SCRATCH: usize = 64 * 1024;
 /// Channels up to which the window's columns are folded into them.
 const FOLDED_CHANNELS: usize = 8;
+
+/// A number format that kernels here read sixteen of at once.
+pub(super) trait Load: Element {
+    fn load<S: Isa>(x: &[Self; LANES]) -> S::V;
+}
+
+impl Load for f32 {
+    #[inline(always)]
+    fn load<S: Isa>(x: &[Self; LANES]) -> S::V {
+        S::load(x)
+    }
+}
+
+impl Load for bf16 {
+    #[inline(always)]
+    fn load<S: Isa>(x: &[Self; LANES]) -> S::V {
+        S::load_bf16(x)
+    }
+}
+
+/// A format that numbers of format `T` are copied to a scratch in.
+pub(super) trait Scratch<T>: Element {
+    /// Numbers of a word.
+    const PER_WORD: usize;
+
+    fn convert(x: T) -> Self;
+}
+
+impl<T: Element> Scratch<T> for f32 {
+    const PER_WORD: usize = 1;
+
+    #[inline(always)]
+    fn convert(x: T) -> Self {
+        x.wide()
+    }
+}
+
+impl Scratch<bf16> for bf16 {
+    const PER_WORD: usize = 2;
+
+    #[inline(always)]
+    fn convert(x: bf16) -> Self {
+        x
+    }
+}
 
 /// One element of the window: its place relative to the window's origin, and in the weight.
 #[derive(Clone, Copy, Debug)]
@@ -57,14 +107,16 @@ pub(super) struct Window {
     phase_cols: usize,
     row_used: Vec<bool>,
     col_used: Vec<bool>,
+    /// Channels of a word of the scratch.
+    per_word: usize,
 }
 
-/// Numbers of the scratch that one step of the product reads per window, and where.
+/// Words of the scratch that one step of the product reads per window, and where.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
     /// Offset from the window's place in the scratch.
     pub(super) offset: usize,
-    /// Channels, at most [`LANES`].
+    /// Words, at most [`LANES`].
     pub(super) count: usize,
 }
 
@@ -172,7 +224,18 @@ impl Window {
             phase_cols,
             row_used,
             col_used,
+            per_word: 1,
         }
+    }
+
+    /// With two channels in a word of the scratch.
+    pub(super) fn in_pairs(self) -> Self {
+        Self { per_word: 2, ..self }
+    }
+
+    /// Channels of a block.
+    fn block(&self) -> usize {
+        LANES * self.per_word
     }
 
     /// Channels after folding.
@@ -185,14 +248,14 @@ impl Window {
         if self.fold > 1 { 1 } else { self.stride }
     }
 
-    /// Numbers of one block of channels in a scratch row.
+    /// Words of one block of channels in a scratch row.
     fn block_pitch(&self) -> usize {
         self.phases() * self.phase_cols * LANES
     }
 
-    /// Numbers of a scratch row.
+    /// Words of a scratch row.
     fn row_pitch(&self) -> usize {
-        self.folded().div_ceil(LANES) * self.block_pitch()
+        self.folded().div_ceil(self.block()) * self.block_pitch()
     }
 
     /// Scratch rows of one image for `rows` rows of windows.
@@ -200,44 +263,46 @@ impl Window {
         (rows.max(1) - 1) * self.stride + self.span + 1
     }
 
-    /// Numbers between the scratch places of vertical neighbours.
+    /// Words between the scratch places of vertical neighbours.
     pub(super) fn row_step(&self) -> usize {
         self.stride * self.row_pitch()
     }
 
-    /// Numbers between the scratch places of images.
+    /// Words between the scratch places of images.
     pub(super) fn image_step(&self, part: Part) -> usize {
         self.source_rows(part.rows) * self.row_pitch()
     }
 
-    /// Numbers of the scratch of a part.
+    /// Words of the scratch of a part.
     fn scratch_len(&self, part: Part) -> usize {
         part.images * self.image_step(part)
     }
 
     /// The steps of the product, block by block of channels, tap by tap.
     pub(super) fn steps(&self) -> Vec<Step> {
-        let folded = self.folded();
+        let words = self.folded().div_ceil(self.per_word);
         let phases = self.phases();
-        (0..folded.div_ceil(LANES))
+        (0..words.div_ceil(LANES))
             .flat_map(|block| self.taps.iter().map(move |tap| (block, tap)))
             .map(|(block, tap)| {
                 let (row, col) = (tap.row.abs_diff(self.top), tap.col.abs_diff(self.left));
                 let place = (col % phases) * self.phase_cols + col / phases;
                 Step {
                     offset: row * self.row_pitch() + block * self.block_pitch() + place * LANES,
-                    count: LANES.min(folded - block * LANES),
+                    count: LANES.min(words - block * LANES),
                 }
             })
             .collect()
     }
 
-    /// For each step and channel of it: the channel of the group, and the offset in `[kY, kX]`.
-    pub(super) fn weight_places(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let folded = self.folded();
-        (0..folded.div_ceil(LANES)).flat_map(move |block| {
+    /// For each word of each step: the channels of the group in it, each with its offset in `[kY, kX]`.
+    pub(super) fn weight_places(&self) -> impl Iterator<Item = [Option<(usize, usize)>; 2]> + '_ {
+        let (folded, block) = (self.folded(), self.block());
+        (0..folded.div_ceil(block)).flat_map(move |index| {
             self.taps.iter().flat_map(move |tap| {
-                (block * LANES..folded.min((block + 1) * LANES)).map(move |i| (i % self.channels, tap.weight + i / self.channels))
+                let place = move |i: usize| (i < folded).then(|| (i % self.channels, tap.weight + i / self.channels));
+                let words = (index * block..folded.min((index + 1) * block)).step_by(self.per_word);
+                words.map(move |i| [place(i), if self.per_word == 2 { place(i + 1) } else { None }])
             })
         })
     }
@@ -260,27 +325,36 @@ impl Window {
         Part { image, images: cut.images.min(self.batch - image), row, rows: cut.rows.min(self.rows - row) }
     }
 
-    /// Copies the source of `part`, channels from `first` on, to this thread's scratch and hands it to `f`.
-    pub(super) fn with_scratch<R>(&self, source: &[f32], first: usize, part: Part, f: impl FnOnce(&[f32]) -> R) -> R {
+    /// Copies the source of `part`, channels from `first` on, to this thread's scratch in format `E` and hands it to `f`.
+    pub(super) fn with_scratch<T: Element, E: Scratch<T>, R>(
+        &self,
+        source: &[T],
+        first: usize,
+        part: Part,
+        f: impl FnOnce(&[f32]) -> R,
+    ) -> R {
         thread_local! {
             /// Kept between tasks: a fresh buffer per task costs a page fault for every 4 KiB of it.
             static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
         }
+        assert_eq!(self.per_word, E::PER_WORD, "the scratch's format is the window's");
         SCRATCH.with_borrow_mut(|scratch| {
             let len = self.scratch_len(part);
             if scratch.len() < len {
                 scratch.resize(len, 0.);
             }
-            fill(self, source, first, part, &mut scratch[..len]);
+            // SAFETY: a word holds PER_WORD numbers of `E`, all bit patterns of both are valid, and the alignment of `E` is no larger.
+            let numbers = unsafe { std::slice::from_raw_parts_mut(scratch.as_mut_ptr().cast::<E>(), len * E::PER_WORD) };
+            fill::<T, E>(self, source, first, part, numbers);
             f(&scratch[..len])
         })
     }
 }
 
 multiversion! {
-    fn fill<S>(window: &Window, source: &[f32], first: usize, part: Part, scratch: &mut [f32]) {
-        let row_pitch = window.row_pitch();
-        let image_step = window.image_step(part);
+    fn fill<S, T: Element, E: Scratch<T>>(window: &Window, source: &[T], first: usize, part: Part, scratch: &mut [E]) {
+        let row_pitch = window.row_pitch() * E::PER_WORD;
+        let image_step = window.image_step(part) * E::PER_WORD;
         for image in 0..part.images {
             let pixels = (part.image + image) * window.height;
             for v in 0..window.source_rows(part.rows) {
@@ -290,7 +364,7 @@ multiversion! {
                 let row = &mut scratch[image * image_step + v * row_pitch..][..row_pitch];
                 let y = (part.row * window.stride + v).cast_signed() + window.top;
                 if y < 0 || y >= window.height.cast_signed() {
-                    row.fill(0.);
+                    row.fill(E::narrow(0.));
                     continue;
                 }
                 let line = &source[(pixels + y.cast_unsigned()) * window.width * window.pitch..][..window.width * window.pitch];
@@ -306,28 +380,35 @@ multiversion! {
 
 /// One row of the scratch, blocks of channels apart.
 #[inline(always)]
-fn fill_row(window: &Window, line: &[f32], first: usize, row: &mut [f32]) {
-    let (stride, pitch) = (window.stride, window.pitch);
+fn fill_row<T: Element, E: Scratch<T>>(window: &Window, line: &[T], first: usize, row: &mut [E]) {
+    let (stride, pitch, block) = (window.stride, window.pitch, LANES * E::PER_WORD);
     for (phase, _) in window.col_used.iter().enumerate().filter(|(_, used)| **used) {
         // column q of the phase is source column q·stride + start: those from `inside.start` to `inside.end` exist
         let start = phase.cast_signed() + window.left;
         let before = (-start).max(0).cast_unsigned().div_ceil(stride).min(window.phase_cols);
         let exist = (window.width.cast_signed() - start).max(0).cast_unsigned().div_ceil(stride).min(window.phase_cols);
         let inside = before..exist.max(before);
-        for (block, row) in row.chunks_exact_mut(window.block_pitch()).enumerate() {
-            let row = &mut row[phase * window.phase_cols * LANES..][..window.phase_cols * LANES];
-            let (channel, count) = (first + block * LANES, LANES.min(window.channels - block * LANES));
-            row[..inside.start * LANES].fill(0.);
-            row[inside.end * LANES..].fill(0.);
-            let targets = row[inside.start * LANES..inside.end * LANES].chunks_exact_mut(LANES);
-            let mut place = ((inside.start * stride).cast_signed() + start).max(0).cast_unsigned() * pitch + channel;
+        for (index, row) in row.chunks_exact_mut(window.block_pitch() * E::PER_WORD).enumerate() {
+            let row = &mut row[phase * window.phase_cols * block..][..window.phase_cols * block];
+            let count = block.min(window.channels - index * block);
+            row[..inside.start * block].fill(E::narrow(0.));
+            row[inside.end * block..].fill(E::narrow(0.));
+            let targets = row[inside.start * block..inside.end * block].chunks_exact_mut(block);
+            let mut place =
+                ((inside.start * stride).cast_signed() + start).max(0).cast_unsigned() * pitch + first + index * block;
             for target in targets {
                 let pixel = &line[place..place + count];
-                // whole blocks as values: a copy of known length is two instructions, any other a call
-                match (target.first_chunk_mut::<LANES>(), pixel.first_chunk::<LANES>()) {
-                    (Some(target), Some(pixel)) => *target = *pixel,
-                    (Some(target), None) => target.iter_mut().zip(pixel).for_each(|(target, &x)| *target = x),
-                    _ => {}
+                if count == block {
+                    // as arrays: a copy of known length is two instructions, any other a call
+                    for (target, pixel) in target.as_chunks_mut::<LANES>().0.iter_mut().zip(pixel.as_chunks::<LANES>().0) {
+                        for i in 0..LANES {
+                            target[i] = E::convert(pixel[i]);
+                        }
+                    }
+                } else {
+                    target.iter_mut().zip(pixel).for_each(|(target, &x)| *target = E::convert(x));
+                    // the other half of the last word is multiplied by a zero weight and must not be NaN
+                    target[count..count.next_multiple_of(E::PER_WORD)].fill(E::narrow(0.));
                 }
                 place += stride * pitch;
             }
@@ -337,18 +418,22 @@ fn fill_row(window: &Window, line: &[f32], first: usize, row: &mut [f32]) {
 
 /// One row of the scratch with the window's columns among the channels.
 #[inline(always)]
-fn fill_folded(window: &Window, line: &[f32], first: usize, row: &mut [f32]) {
-    let (channels, block_pitch) = (window.channels, window.block_pitch());
+fn fill_folded<T: Element, E: Scratch<T>>(window: &Window, line: &[T], first: usize, row: &mut [E]) {
+    let (channels, block) = (window.channels, LANES * E::PER_WORD);
+    let block_pitch = window.block_pitch() * E::PER_WORD;
+    let place = |q: usize, i: usize| i / block * block_pitch + q * block + i % block;
     for q in 0..window.cols {
         let left = (q * window.stride).cast_signed() + window.left;
         for tap in 0..window.fold {
             let x = left + tap.cast_signed();
             let inside = x >= 0 && x < window.width.cast_signed();
             for c in 0..channels {
-                let i = tap * channels + c;
-                let place = i / LANES * block_pitch + q * LANES + i % LANES;
-                row[place] = if inside { line[x.cast_unsigned() * window.pitch + first + c] } else { 0. };
+                let value = if inside { line[x.cast_unsigned() * window.pitch + first + c] } else { T::narrow(0.) };
+                row[place(q, tap * channels + c)] = E::convert(value);
             }
+        }
+        for i in window.folded()..window.folded().next_multiple_of(E::PER_WORD) {
+            row[place(q, i)] = E::narrow(0.);
         }
     }
 }

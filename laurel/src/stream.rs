@@ -61,8 +61,13 @@ impl ResidualStream {
 
     /// Merges *f*'s output and moves on: the current activation becomes history.
     pub fn write(&mut self, site: &Residual, fx: &Tensor) -> Result<()> {
-        let merged = site.merge(fx, self)?;
-        self.advance(merged);
+        self.advance(site.merge(fx, None, self)?);
+        Ok(())
+    }
+
+    /// [`Self::write`] of `fx + fx2`, which is not formed in memory where the fused operations serve.
+    pub fn write_sum(&mut self, site: &Residual, fx: &Tensor, fx2: &Tensor) -> Result<()> {
+        self.advance(site.merge(fx, Some(fx2), self)?);
         Ok(())
     }
 

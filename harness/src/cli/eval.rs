@@ -127,6 +127,7 @@ pub(super) fn evaluate_suite(suite: &str, out: &Path, global: &Global) -> anyhow
 /// # Errors
 /// Unknown names, unusable models or data, a full disk.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    global.check_scores_are_f32()?;
     if let Some(asked) = super::eval_vision::asked(args)? {
         return super::eval_vision::run(args, &asked, global);
     }

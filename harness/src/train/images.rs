@@ -217,9 +217,10 @@ pub fn train_step(
     let mut loss_sum = 0.0;
     for batch in batches {
         let labels = Tensor::from_slice(&batch.labels, batch.labels.len(), network.device())?;
+        let tape = kernels::Tape::start();
         let loss = network.loss(&batch.images, &labels, label_smoothing)?;
         loss_sum += f64::from(loss.to_scalar::<f32>()?);
-        gradients = optimizer.accumulate(gradients, loss.backward()?)?;
+        gradients = optimizer.accumulate(gradients, tape.backward(&loss)?)?;
     }
     let loss = loss_sum / batches.len() as f64;
     if !loss.is_finite() {

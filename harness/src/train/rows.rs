@@ -8,7 +8,7 @@ use models::{InputShape, Model as _, ModelConfig};
 use records::metric::{
     BITS_PER_BYTE, FLOPS_TRAIN_STEP, PARAMS_EMBEDDING, PARAMS_LAUREL, PARAMS_NON_EMBEDDING, PARAMS_TOTAL, TRAIN_LOSS, VAL_LOSS,
 };
-use records::{Better, CellId, InnerStat, Manifest, Metric, Numerics, RecordKind, Row, Status};
+use records::{Better, CellId, InnerStat, Manifest, Metric, RecordKind, Row, Status};
 use serde::Serialize;
 
 /// A row with the columns that a config decides: subject, variant, shape, seed. Metric, value and task are the caller's.
@@ -25,7 +25,7 @@ pub fn base_row(config: &TrainConfig, threads: usize) -> Row {
         num_attention_heads: Some(model.num_attention_heads as u64),
         vocab_size: Some(model.vocab_size as u64),
         dtype: Some("f32".to_owned()),
-        numerics: Some(Numerics::F32),
+        numerics: Some(config.numerics),
         batch: Some(config.batch as u64),
         sequence_length: Some(config.data.sequence_length as u64),
         grad_accum: Some(config.grad_accum as u64),

@@ -4,7 +4,7 @@
 //! y = relu?((x − μ)·r·γ + β)      r = 1/√(var + eps), var biased      Ioffe and Szegedy 2015 (arXiv:1502.03167), algorithm 1
 //!
 //! backward over the n values of a channel, with h = g where y > 0 (all of g without ReLU) and x̂ = (x − μ)·r:
-//!   dβ = Σ h      dγ = Σ h·x̂      dx = γ·r·(h − dβ/n − x̂·dγ/n)
+//!   dβ = Σ h      dγ = Σ h·x̂      dx = γ·r·(h − dβ/n − x̂·dγ/n)          (given statistics: γ·r·h)
 //! ```
 //! Where ReLU clipped is found again from `x`, so that `y` need not be read. Mean and variance of a piece are taken while it is in
 //! the cache and joined in f64 (Chan et al. 1983): one read of `x`, and no difference of large squares.
@@ -13,9 +13,10 @@
 //! read as many at a time.
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
-use crate::access::{F32Ref, f32s, is_fast, output, tensor};
+use crate::access::{F32Ref, f32s, is_fast, output, tensor, to_f32};
 use crate::parallel::{self, Disjoint, PIECE};
 use crate::simd::multiversion;
+use crate::tape::{apply2, apply3};
 use crate::{check, plain};
 
 /// `(x − mean)/√(var + eps)·gamma + beta` with mean and biased variance of the batch, then ReLU if `relu`.
@@ -39,13 +40,14 @@ pub fn batch_norm_train(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64, rel
     let rstd = biased.iter().map(|v| (1. / (v + eps).sqrt()) as f32).collect();
     let mean: Vec<f32> = mean.into_iter().map(|mean| mean as f32).collect();
     let mean_tensor = tensor(mean.clone(), &[channels])?;
-    let y = x.apply_op3(&gamma.contiguous()?, &beta.contiguous()?, Normalise { mean, rstd, relu })?;
+    let y = apply3(&x, &gamma.contiguous()?, &beta.contiguous()?, Normalise { mean, rstd, relu, of_batch: true })?;
     Ok((y, mean_tensor, tensor(unbiased, &[channels])?))
 }
 
 /// `(x − mean)/√(variance + eps)·gamma + beta` with given statistics, then ReLU if `relu`.
 ///
 /// - Shape: `x` is `[.., C]`, the others are `[C]`; the output has the shape of `x`.
+/// - The statistics are constants: they get no gradient.
 ///
 /// # Errors
 /// When the shapes do not fit.
@@ -63,10 +65,9 @@ pub fn batch_norm_eval(
     if !is_fast(&[x, gamma, beta, mean, variance]) {
         return plain::batch_norm_eval(x, gamma, beta, mean, variance, eps, relu);
     }
-    // `[C]` numbers are cheap: candle's operations carry their gradients
-    let scale = (gamma / (variance + eps)?.sqrt()?)?;
-    let shift = (beta - (mean * &scale)?)?;
-    x.contiguous()?.apply_op3(&scale.contiguous()?, &shift.contiguous()?, Affine { relu })
+    let rstd = to_f32(variance)?.iter().map(|&v| (1. / (f64::from(v) + eps).sqrt()) as f32).collect();
+    let op = Normalise { mean: to_f32(mean)?, rstd, relu, of_batch: false };
+    apply3(&x.contiguous()?, &gamma.contiguous()?, &beta.contiguous()?, op)
 }
 
 /// `max(a + b, 0)` of equal shapes, the end of a residual block.
@@ -78,7 +79,7 @@ pub fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         return plain::add_relu(a, b);
     }
     check::same_shape("add_relu", "b", a, b)?;
-    a.contiguous()?.apply_op2(&b.contiguous()?, AddRelu)
+    apply2(&a.contiguous()?, &b.contiguous()?, AddRelu)
 }
 
 /// Least length of the repeated per-channel vectors.
@@ -189,11 +190,13 @@ fn join(parts: &[[Vec<f32>; 2]], which: usize, channels: usize) -> Vec<f64> {
     sums
 }
 
-/// Batch norm with statistics of the batch, which are functions of the first argument.
+/// Batch norm of the first argument with given statistics.
 struct Normalise {
     mean: Vec<f32>,
     rstd: Vec<f32>,
     relu: bool,
+    /// Whether the statistics are functions of the first argument.
+    of_batch: bool,
 }
 
 impl Normalise {
@@ -246,8 +249,9 @@ impl CustomOp3 for Normalise {
         let dx = if x.track_op() {
             // dx = scale·h + slope·(x − μ) + offset
             let vector = |f: &dyn Fn(usize) -> f64| repeat(&(0..channels).map(|c| f(c) as f32).collect::<Vec<_>>());
-            let slope = vector(&|c| -f64::from(scale[c]) * f64::from(self.rstd[c]) * d_gamma[c] / n);
-            let offset = vector(&|c| -f64::from(scale[c]) * d_beta[c] / n);
+            let through = |c: usize| if self.of_batch { -f64::from(scale[c]) / n } else { 0. };
+            let slope = vector(&|c| through(c) * f64::from(self.rstd[c]) * d_gamma[c]);
+            let offset = vector(&|c| through(c) * d_beta[c]);
             let mut dx = output(xs.len());
             let target = Disjoint::new(&mut dx);
             map_pieces(xs.len(), channels, |start, end| {
@@ -320,95 +324,6 @@ multiversion! {
                 let centred = x[i] - mean[i];
                 let h = passed(g[i], S::fma(centred, scale[i], beta[i]), relu);
                 dx[i] = S::fma(scale[i], h, S::fma(slope[i], centred, offset[i]));
-            }
-        }
-    }
-}
-
-/// `relu?(x·scale + shift)` with one number per channel.
-struct Affine {
-    relu: bool,
-}
-
-impl CustomOp3 for Affine {
-    fn name(&self) -> &'static str {
-        "channel-affine"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, scale, shift) = (f32s(s1, l1)?, f32s(s2, l2)?, f32s(s3, l3)?);
-        let (channels, scale, shift) = (scale.len(), repeat(scale), repeat(shift));
-        let mut y = output(x.len());
-        let target = Disjoint::new(&mut y);
-        map_pieces(x.len(), channels, |start, end| {
-            // SAFETY: each task has its own piece.
-            affine(&x[start..end], &scale, &shift, unsafe { target.range(start, end) }, self.relu);
-        });
-        Ok((CpuStorage::F32(y), l1.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, scale: &Tensor, shift: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Gradients> {
-        let grad = grad.contiguous()?;
-        let (xs, scales, shifts, g) = (F32Ref::new(x)?, F32Ref::new(scale)?, F32Ref::new(shift)?, F32Ref::new(&grad)?);
-        let channels = scales.len();
-        let (wide_scale, wide_shift) = (repeat(&scales), repeat(&shifts));
-        let mut dx = output(xs.len());
-        let target = Disjoint::new(&mut dx);
-        let parts = map_pieces(xs.len(), channels, |start, end| {
-            let mut sums = [vec![0f32; wide_scale.len()], vec![0f32; wide_scale.len()]];
-            let [first, second] = &mut sums;
-            // SAFETY: each task has its own piece.
-            let dx = unsafe { target.range(start, end) };
-            affine_gradient(&xs[start..end], &g[start..end], (&wide_scale, &wide_shift), dx, first, second, self.relu);
-            sums.map(|sums| fold(&sums, channels))
-        });
-        let dx = if x.track_op() { Some(tensor(dx, x.dims())?) } else { None };
-        let d_scale = vector_gradient(scale, &join(&parts, 1, channels))?;
-        Ok((dx, d_scale, vector_gradient(shift, &join(&parts, 0, channels))?))
-    }
-}
-
-multiversion! {
-    fn affine<S>(x: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32], relu: bool) {
-        let width = scale.len();
-        for (x, y) in x.chunks(width).zip(y.chunks_mut(width)) {
-            let n = x.len();
-            let (y, scale, shift) = (&mut y[..n], &scale[..n], &shift[..n]);
-            for i in 0..n {
-                y[i] = clip(S::fma(x[i], scale[i], shift[i]), relu);
-            }
-        }
-    }
-}
-
-multiversion! {
-    fn affine_gradient<S>(
-        x: &[f32],
-        g: &[f32],
-        vectors: (&[f32], &[f32]),
-        dx: &mut [f32],
-        sums: &mut [f32],
-        scaled_sums: &mut [f32],
-        relu: bool,
-    ) {
-        let width = sums.len();
-        for ((x, g), dx) in x.chunks(width).zip(g.chunks(width)).zip(dx.chunks_mut(width)) {
-            let n = x.len();
-            let (g, dx, scale, shift) = (&g[..n], &mut dx[..n], &vectors.0[..n], &vectors.1[..n]);
-            let (sums, scaled_sums) = (&mut sums[..n], &mut scaled_sums[..n]);
-            for i in 0..n {
-                let h = passed(g[i], S::fma(x[i], scale[i], shift[i]), relu);
-                sums[i] += h;
-                scaled_sums[i] = S::fma(h, x[i], scaled_sums[i]);
-                dx[i] = h * scale[i];
             }
         }
     }

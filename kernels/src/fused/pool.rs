@@ -14,6 +14,7 @@ use crate::check::{self, ConvSizes};
 use crate::parallel::{self, Disjoint};
 use crate::plain;
 use crate::simd::multiversion;
+use crate::tape::apply1;
 
 /// Largest element of each `kernel` x `kernel` window; the border of `padding` pixels never wins.
 ///
@@ -27,7 +28,7 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize) -> R
         return plain::max_pool2d(x, kernel, stride, padding);
     }
     let sizes = check::pool("max_pool2d", x, kernel, stride, padding)?;
-    x.contiguous()?.apply_op1(MaxPool { sizes, stride, padding })
+    apply1(&x.contiguous()?, MaxPool { sizes, stride, padding })
 }
 
 /// Mean over the image: `[B, Y, X, C]` to `[B, C]`.
@@ -39,7 +40,7 @@ pub fn global_avg_pool(x: &Tensor) -> Result<Tensor> {
         return plain::global_avg_pool(x);
     }
     check::image("global_avg_pool", "x", x)?;
-    x.contiguous()?.apply_op1(MeanPool)
+    apply1(&x.contiguous()?, MeanPool)
 }
 
 struct MaxPool {

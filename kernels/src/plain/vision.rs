@@ -93,8 +93,8 @@ pub fn batch_norm_eval(
 ) -> Result<Tensor> {
     let vectors = [("gamma", gamma), ("beta", beta), ("mean", mean), ("variance", variance)];
     check::batch_norm("batch_norm_eval", x, &vectors)?;
-    let scale = (gamma / (variance + eps)?.sqrt()?)?;
-    let y = x.broadcast_sub(mean)?.broadcast_mul(&scale)?.broadcast_add(beta)?;
+    let scale = (gamma / (variance.detach() + eps)?.sqrt()?)?;
+    let y = x.broadcast_sub(&mean.detach())?.broadcast_mul(&scale)?.broadcast_add(beta)?;
     if relu { y.relu() } else { Ok(y) }
 }
 

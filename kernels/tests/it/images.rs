@@ -1,5 +1,5 @@
 //! Operations on images: their cases for the tests of all operations, and what is theirs alone.
-use candle_core::{Tensor, Var};
+use candle_core::{Result, Tensor, Var};
 use kernels::{Conv2dConfig, PackedConv2d, plain};
 
 use crate::cases::{List, random};
@@ -52,6 +52,11 @@ pub(crate) fn convolutions(list: &mut List) {
     }
 }
 
+/// Constants in the dtype of the arguments.
+fn like(constant: &Tensor, arguments: &[Tensor]) -> Result<Tensor> {
+    constant.to_dtype(arguments[0].dtype())
+}
+
 pub(crate) fn norms(list: &mut List) {
     for dims in [&[2, 1, 1, 1][..], &[2, 3, 5, 7], &[3, 4, 4, 16], &[50, 10, 33], &[40, 9, 9, 20]] {
         let c = dims[dims.len() - 1];
@@ -66,12 +71,14 @@ pub(crate) fn norms(list: &mut List) {
                 move |a| Ok(kernels::batch_norm_train(&a[0], &a[1], &a[2], eps, relu)?.0),
                 move |a| Ok(plain::batch_norm_train(&a[0], &a[1], &a[2], eps, relu)?.0),
             );
+            let (mean, variance) = (random(&[c], 8), (random(&[c], 9).sqr().unwrap() + 0.5).unwrap());
+            let (mean2, variance2) = (mean.clone(), variance.clone());
             list.add(
                 format!("batch_norm_eval relu {relu} {name}"),
-                &[dims, &[c], &[c], &[c], &[c]],
+                &[dims, &[c], &[c]],
                 3e-6,
-                move |a| kernels::batch_norm_eval(&a[0], &a[1], &a[2], &a[3], &(a[4].sqr()? + 0.5)?, eps, relu),
-                move |a| plain::batch_norm_eval(&a[0], &a[1], &a[2], &a[3], &(a[4].sqr()? + 0.5)?, eps, relu),
+                move |a| kernels::batch_norm_eval(&a[0], &a[1], &a[2], &like(&mean, a)?, &like(&variance, a)?, eps, relu),
+                move |a| plain::batch_norm_eval(&a[0], &a[1], &a[2], &like(&mean2, a)?, &like(&variance2, a)?, eps, relu),
             );
         }
         list.add(

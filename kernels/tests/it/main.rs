@@ -4,6 +4,7 @@ mod cpu;
 mod errors;
 mod images;
 mod infer;
+mod numerics;
 mod optimizer;
 mod parity;
 mod plain;

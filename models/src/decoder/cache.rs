@@ -8,7 +8,7 @@
 //! layer i: keys, values  [B, K, capacity, d] in f32      lengths: [B]
 //! ```
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use kernels::KvSlab;
 
 use super::config::DecoderConfig;
@@ -132,6 +132,9 @@ impl LayerCache<'_> {
     pub(crate) fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Tensor> {
         self.keys.append(self.rows, k, self.past)?;
         self.values.append(self.rows, v, self.past)?;
-        kernels::attention_cached(q, self.keys, self.values, self.past, scale)?.to_dtype(q.dtype())
+        if q.dtype() == DType::BF16 && q.dim(1)? > 1 && self.past.iter().all(|&past| past == 0) {
+            return kernels::causal_attention(q, k, v, scale); // a prompt: nothing but the new positions, in bf16 products
+        }
+        kernels::cast(&kernels::attention_cached(q, self.keys, self.values, self.past, scale)?, q.dtype())
     }
 }

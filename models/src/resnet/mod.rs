@@ -121,7 +121,7 @@ impl ResNet {
     /// # Errors
     /// When the images have another shape, or [`Mode::Train`] is asked of a frozen or folded network.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.head.forward(&self.features(images, mode)?)
+        self.head.forward(&self.features(images, mode)?, kernels::Numerics::F32)
     }
 
     /// Standardised images `[B, Y, X, 3]` to what the head reads, `[B, head_inputs]`.

@@ -6,6 +6,7 @@ mod folding;
 mod generation;
 mod gradient;
 mod networks;
+mod numerics;
 mod params;
 mod parity;
 mod pretrained;

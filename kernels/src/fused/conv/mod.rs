@@ -20,6 +20,7 @@ use crate::check::{self, ConvSizes};
 use crate::parallel::Disjoint;
 use crate::plain;
 use crate::simd::LANES;
+use crate::tape::{apply2, apply3};
 
 /// Settings of a convolution, equal for both image axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +54,8 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: &Conv2
     }
     let op = Conv { sizes: check::conv2d(x, weight, bias, config)?, config: *config };
     match bias {
-        Some(bias) => x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op),
-        None => x.contiguous()?.apply_op2(&weight.contiguous()?, op),
+        Some(bias) => apply3(&x.contiguous()?, &weight.contiguous()?, &bias.contiguous()?, op),
+        None => apply2(&x.contiguous()?, &weight.contiguous()?, op),
     }
 }
 

@@ -236,17 +236,24 @@ fn tile<S: Isa, const MR: usize, const NV: usize>(job: &Job, place: usize, (imag
             }
         }
     }
+    // through memory once: sums that the longer loop below indexed would be kept there all along
+    let mut done = [[[0f32; LANES]; NV]; MR];
+    for m in 0..MR {
+        for v in 0..NV {
+            done[m][v] = S::lanes(sums[m][v]);
+        }
+    }
     let Target { height, width, pitch, stride, .. } = job.target;
     let line = (job.part.image + image) * height + (job.part.row + row) * stride + job.target.row;
-    for (m, sums) in sums.iter().enumerate() {
+    for (m, sums) in done.iter().enumerate() {
         let start = (line * width + (col + m) * stride + job.target.col) * pitch + job.channel;
         // SAFETY: a pixel's channels of a panel belong to one task; overlapping tiles of a row run one after the other.
         let out = unsafe { job.out.range(start, start + job.lanes) };
-        for (v, &sum) in sums.iter().enumerate() {
+        for (v, sum) in sums.iter().enumerate() {
             let (from, to) = (v * LANES, job.lanes.min((v + 1) * LANES));
             let residual = job.epilogue.residual.map(|residual| &residual[start + from..start + to]);
             let bias = job.bias.map(|bias| &bias[from..to]);
-            finish::<S>(sum, bias, residual, job.epilogue.relu, &mut out[from..to]);
+            finish::<S>(S::load(sum), bias, residual, job.epilogue.relu, &mut out[from..to]);
         }
     }
 }

@@ -307,28 +307,29 @@ multiversion! {
 /// One row of the scratch, blocks of channels apart.
 #[inline(always)]
 fn fill_row(window: &Window, line: &[f32], first: usize, row: &mut [f32]) {
-    let (stride, channels) = (window.stride, window.channels);
+    let (stride, pitch) = (window.stride, window.pitch);
     for (phase, _) in window.col_used.iter().enumerate().filter(|(_, used)| **used) {
-        for q in 0..window.phase_cols {
-            let x = (q * stride + phase).cast_signed() + window.left;
-            let pixel = if x < 0 || x >= window.width.cast_signed() {
-                None
-            } else {
-                Some(&line[x.cast_unsigned() * window.pitch + first..][..channels])
-            };
-            let mut place = (phase * window.phase_cols + q) * LANES;
-            let mut channel = 0;
-            while channel < channels {
-                let target = &mut row[place..place + LANES];
-                match pixel {
-                    None => target.fill(0.),
-                    Some(pixel) => match pixel[channel..].first_chunk::<LANES>() {
-                        Some(block) => target.copy_from_slice(block),
-                        None => target[..channels - channel].copy_from_slice(&pixel[channel..]),
-                    },
+        // column q of the phase is source column q·stride + start: those from `inside.start` to `inside.end` exist
+        let start = phase.cast_signed() + window.left;
+        let before = (-start).max(0).cast_unsigned().div_ceil(stride).min(window.phase_cols);
+        let exist = (window.width.cast_signed() - start).max(0).cast_unsigned().div_ceil(stride).min(window.phase_cols);
+        let inside = before..exist.max(before);
+        for (block, row) in row.chunks_exact_mut(window.block_pitch()).enumerate() {
+            let row = &mut row[phase * window.phase_cols * LANES..][..window.phase_cols * LANES];
+            let (channel, count) = (first + block * LANES, LANES.min(window.channels - block * LANES));
+            row[..inside.start * LANES].fill(0.);
+            row[inside.end * LANES..].fill(0.);
+            let targets = row[inside.start * LANES..inside.end * LANES].chunks_exact_mut(LANES);
+            let mut place = ((inside.start * stride).cast_signed() + start).max(0).cast_unsigned() * pitch + channel;
+            for target in targets {
+                let pixel = &line[place..place + count];
+                // whole blocks as values: a copy of known length is two instructions, any other a call
+                match (target.first_chunk_mut::<LANES>(), pixel.first_chunk::<LANES>()) {
+                    (Some(target), Some(pixel)) => *target = *pixel,
+                    (Some(target), None) => target.iter_mut().zip(pixel).for_each(|(target, &x)| *target = x),
+                    _ => {}
                 }
-                place += window.block_pitch();
-                channel += LANES;
+                place += stride * pitch;
             }
         }
     }

@@ -218,7 +218,7 @@ fn a_runs_numerics_are_in_its_name_and_its_rows_and_keep_the_curve() {
         assert!(rows.iter().all(|row| row.numerics.is_some_and(|found| found.as_str() == numerics)), "{numerics}");
         let val_loss = curve(&run).iter().rev().find_map(|line| match line {
             Line::Validation { val_loss, .. } => Some(*val_loss),
-            Line::Step { .. } => None,
+            _ => None,
         });
         losses.push((run.file_name().unwrap().to_owned(), val_loss.unwrap()));
     }

@@ -76,6 +76,11 @@ impl RunDirectory {
         self.folder.join(MANIFEST_FILE)
     }
 
+    /// `classes.json`: names of a classifier's outputs, in order.
+    pub fn classes(&self) -> PathBuf {
+        self.folder.join("classes.json")
+    }
+
     /// `tokenizer.json`.
     pub fn tokenizer(&self) -> PathBuf {
         self.folder.join(TOKENIZER_FILE)

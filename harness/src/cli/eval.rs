@@ -33,6 +33,7 @@ Examples:
   harness eval --suite llm                                             the demo: trains four small subjects, then compares them
   harness eval --task boolq,mmlu --num-fewshot 5 --model FOLDER --data DIR
   harness eval --task hellaswag --limit 200 --profile compat --model FOLDER --data DIR --out results/hellaswag
+  harness eval --suite vision --model resnet20.safetensors --data cifar10-test.tar.zst
 
 A model is a run of ours (`lm-tiny-rw/<hash>-s0`, or its folder) a Hugging Face folder (config.json, *.safetensors, tokenizer.json),
 or a hub id (`org/name[@revision]`).
@@ -81,6 +82,9 @@ pub struct Args {
     /// Say what would be done and stop
     #[arg(long)]
     pub dry_run: bool,
+    /// How pictures are read
+    #[command(flatten)]
+    pub images: super::eval_vision::ImageArgs,
 }
 
 impl Args {
@@ -100,6 +104,7 @@ impl Args {
             no_cache: false,
             out: Some(out.to_owned()),
             dry_run: false,
+            images: super::eval_vision::ImageArgs::default(),
         }
     }
 }
@@ -123,6 +128,9 @@ pub(super) fn evaluate_suite(suite: &str, out: &Path, global: &Global) -> anyhow
 /// Unknown names, unusable models or data, a full disk.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     global.check_scores_are_f32()?;
+    if let Some(asked) = super::eval_vision::asked(args)? {
+        return super::eval_vision::run(args, &asked, global);
+    }
     let plan = plan(args, global)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(args, &plan));
     if args.dry_run {
@@ -328,19 +336,42 @@ fn say_not_run(evaluation: &Evaluation) {
 }
 
 fn write(evaluation: &Evaluation, plan: &Plan, out: &Path, started: &str) -> anyhow::Result<(Value, Manifest)> {
+    let facts = json!({
+        "profile": plan.profile.name(),
+        "data": match &plan.data {
+            Data::Bundled => "bundled".to_owned(),
+            Data::Folder(folder) => folder.display().to_string(),
+            Data::Hub => "hub".to_owned(),
+        },
+        "data_note": plan.data_note,
+        "tier": if matches!(plan.data, Data::Bundled) { "demo" } else { "full" },
+        "dtype": format!("{:?}", plan.dtype).to_lowercase(),
+        "code_execution": evaluation.sandbox,
+    });
+    write_results(evaluation, out, started, plan.threads, &facts)
+}
+
+/// Writes `records.jsonl`, `manifest.json`, the samples and `results.json`; `facts` are what its provenance says beside command and program.
+pub(super) fn write_results(
+    evaluation: &Evaluation,
+    out: &Path,
+    started: &str,
+    threads: usize,
+    facts: &Value,
+) -> anyhow::Result<(Value, Manifest)> {
     let records_file = out.join(records::store::RECORDS_FILE);
     // A repeated evaluation replaces its rows: they are functions of the same answers.
     if records_file.exists() {
         std::fs::remove_file(&records_file).with_context(|| format!("cannot replace `{}`", records_file.display()))?;
     }
-    let run_id = format!("_suites/{}", plan.suite.as_deref().unwrap_or("tasks"));
+    let run_id = format!("_suites/{}", evaluation.suite.as_deref().unwrap_or("tasks"));
     let manifest = Manifest {
         run_id: run_id.clone(),
         command: provenance::command(),
         started_utc: started.to_owned(),
         finished_utc: Some(provenance::utc_now()),
         status: RunStatus::Finished,
-        host: provenance::host(plan.threads),
+        host: provenance::host(threads),
         build: provenance::build(),
         ..Manifest::default()
     };
@@ -350,28 +381,21 @@ fn write(evaluation: &Evaluation, plan: &Plan, out: &Path, started: &str) -> any
     manifest.save(&out.join(records::store::MANIFEST_FILE))?;
     evaluation.write_samples(out)?;
     let build = &manifest.build;
-    let provenance = json!({
-        "suite": plan.suite,
-        "profile": plan.profile.name(),
-        "data": match &plan.data {
-            Data::Bundled => "bundled".to_owned(),
-            Data::Folder(folder) => folder.display().to_string(),
-            Data::Hub => "hub".to_owned(),
-        },
-        "data_note": plan.data_note,
-        "tier": if matches!(plan.data, Data::Bundled) { "demo" } else { "full" },
+    let mut provenance = json!({
+        "suite": evaluation.suite,
         "command": manifest.command,
         "started_utc": manifest.started_utc,
         "finished_utc": manifest.finished_utc,
         "harness_version": build.harness_version,
         "git_commit": build.git_commit,
         "git_dirty": build.git_dirty,
-        "dtype": format!("{:?}", plan.dtype).to_lowercase(),
         "numerics": "f32",
-        "threads": plan.threads,
-        "code_execution": evaluation.sandbox,
+        "threads": threads,
         "host_fingerprint": manifest.host.host_fingerprint,
     });
+    for (key, value) in facts.as_object().into_iter().flatten() {
+        provenance[key] = value.clone();
+    }
     let results = evaluation.to_json(provenance)?;
     write_atomic(&out.join("results.json"), (serde_json::to_string_pretty(&results)? + "\n").as_bytes())?;
     Ok((results, manifest))

@@ -2,6 +2,7 @@
 
 use super::{Exit, Format, Global, output};
 use crate::config::{RunConfig, SuiteConfig};
+use crate::eval::vision;
 use crate::run;
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -125,7 +126,8 @@ fn models(folder: &Path) -> anyhow::Result<Listing> {
 fn tasks() -> Listing {
     let mut listing =
         Listing { header: &["task", "group", "version", "shots", "metric", "chance", "documents"], rows: vec![], json: vec![] };
-    for spec in tasks::list() {
+    let pictures = vision::TASKS.iter().map(|task| vision::task::spec(Some(task), task.name, None, task.num_classes));
+    for spec in tasks::list().into_iter().chain(pictures) {
         let chance = if spec.chance == 0.0 { "0".to_owned() } else { format!("{:.3}", spec.chance) };
         let documents =
             serde_json::to_value(&spec.dataset).ok().and_then(|facts| facts.get("num_docs").cloned()).unwrap_or(Value::Null);

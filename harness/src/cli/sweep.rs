@@ -6,9 +6,10 @@ use crate::error::Hint as _;
 use crate::plan::Shard;
 use crate::run::RunDirectory;
 use crate::sweep;
-use crate::train::TrainOptions;
+use crate::train::{self, TrainOptions, estimate::Estimate};
 use anyhow::{Context as _, anyhow, bail};
 use serde_json::json;
+use std::collections::{BTreeMap, btree_map::Entry};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -117,6 +118,8 @@ fn wait_for_one(running: &mut Vec<Child>) -> anyhow::Result<()> {
 fn print_plan(configs: &[RunConfig], global: &Global) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     let mut json_rows = Vec::new();
+    let mut total_s = 0.0;
+    let mut estimates: BTreeMap<String, Estimate> = BTreeMap::new();
     for config in configs {
         let run = RunDirectory::with_id(&global.runs_dir, &config.run_id());
         let state = match (run.is_finished()?, run.newest_checkpoint()?) {
@@ -125,14 +128,41 @@ fn print_plan(configs: &[RunConfig], global: &Global) -> anyhow::Result<()> {
             (false, None) => "new".to_owned(),
         };
         let params = config.num_params().total;
+        // Seeds of one config take the same.
+        let estimate = match config {
+            RunConfig::Images(config) => Some(match estimates.entry(config.sha256()) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(new) => *new.insert(train::estimate::estimate(config)?),
+            }),
+            RunConfig::Language(_) => None,
+        };
         json_rows.push(json!({
             "run_id": config.run_id().as_str(), "variant": config.variant(), "params_total": params, "steps": config.max_steps(), "state": state,
+            "estimate": estimate,
         }));
-        rows.push(vec![config.run_id().to_string(), config.variant(), params.to_string(), config.max_steps().to_string(), state]);
+        let mut row =
+            vec![config.run_id().to_string(), config.variant(), params.to_string(), config.max_steps().to_string(), state];
+        if let Some(estimate) = estimate {
+            total_s += estimate.train_s;
+            row.extend([output::bytes(estimate.memory_bytes as f64), output::duration(estimate.train_s)]);
+        }
+        rows.push(row);
     }
     match global.format {
         Format::Json => output::json(&json_rows),
-        Format::Text => output::data(&output::columns(&["run", "variant", "params", "steps", "state"], &rows)),
+        Format::Text if estimates.is_empty() => {
+            output::data(&output::columns(&["run", "variant", "params", "steps", "state"], &rows))
+        }
+        Format::Text => {
+            let header = ["run", "variant", "params", "steps", "state", "memory", "train time"];
+            output::data(&output::columns(&header, &rows))?;
+            output::note(&format!(
+                "{} runs, {} of training on this machine, one after another; measured on a few pictures, without decoding and evaluation",
+                configs.len(),
+                output::duration(total_s)
+            ));
+            Ok(())
+        }
     }
 }
 

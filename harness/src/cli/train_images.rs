@@ -4,6 +4,7 @@ use super::train::{how, state_of};
 use super::{Exit, Format, Global, output};
 use crate::config::ImageTrainConfig;
 use crate::run::RunDirectory;
+use crate::train::estimate::estimate;
 use crate::train::images::{ImageSets, Summary};
 use anyhow::Context as _;
 use models::Model as _;
@@ -15,21 +16,25 @@ pub(super) fn dry_run(config: &ImageTrainConfig, global: &Global) -> anyhow::Res
     let count = config.model.num_params();
     let flops = config.model.cost(&config.step_shape()).flops_train();
     let state = state_of(&run)?;
+    let estimate = estimate(config).context("cannot measure a training step")?;
     let images = config.max_steps * config.images_per_step();
     if global.format == Format::Json {
         output::json(&json!({
             "run_id": config.run_id().as_str(), "folder": run.folder(), "state": state, "params_total": count.total,
             "params_laurel": count.laurel, "flops_train_step": flops, "steps": config.max_steps, "images": images,
+            "estimate": estimate,
         }))?;
     } else {
         output::data(&format!(
-            "run      {}\nstate    {state}\nmodel    {} parameters ({} of LAuReL), variant {}\nbudget   {} steps, {images} images, {}FLOP\n",
+            "run      {}\nstate    {state}\nmodel    {} parameters ({} of LAuReL), variant {}\nbudget   {} steps, {images} images, {}FLOP\nhere     {} of training, {} of memory, by one step of a few pictures\n",
             run.folder().display(),
             count.total,
             count.laurel,
             config.variant(),
             config.max_steps,
             output::count(flops as f64 * config.max_steps as f64),
+            output::duration(estimate.train_s),
+            output::bytes(estimate.memory_bytes as f64),
         ))?;
     }
     let sets = ImageSets::open(config).context("the run could not start")?;

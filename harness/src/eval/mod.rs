@@ -16,6 +16,7 @@
 //! | [`runner`] | one task on one model |
 //! | [`sandbox`] | programs that a model wrote, run in isolation |
 //! | [`suite`] | subjects, folders and tasks from their names |
+//! | [`vision`] | pictures instead of texts |
 //! | [`results`] | `results.json`, samples, rows |
 
 pub mod adapter;
@@ -29,6 +30,7 @@ pub mod runner;
 pub mod sandbox;
 pub mod score;
 pub mod suite;
+pub mod vision;
 
 pub use adapter::{AnswerOptions, Evaluator};
 pub use cache::ResponseCache;

@@ -32,7 +32,7 @@ pub struct RunOutcome {
     pub weights_digest: String,
     /// Run directory, for runs of ours.
     pub folder: Option<std::path::PathBuf>,
-    /// Digest of the tokenizer.
+    /// Digest of the tokenizer; empty for networks that read no text.
     pub tokenizer_sha256: String,
     /// Columns that the model decides (subject, variant, shape).
     pub base: Row,
@@ -169,6 +169,9 @@ fn average_documents(task: &str, profile: Profile, results: &[&TaskResult]) -> a
             }
         }
     }
+    if results[0].spec.definition == super::vision::DEFINITION {
+        return super::vision::score::aggregate(&averaged);
+    }
     Ok(tasks::task(task, profile)?.aggregate(&averaged)?)
 }
 
@@ -299,7 +302,7 @@ impl Evaluation {
             seed: run.seed.and_then(|seed| i64::try_from(seed).ok()),
             eval_profile: Some(eval_profile),
             checkpoint_sha256: Some(run.weights_digest.clone()),
-            tokenizer_sha256: Some(run.tokenizer_sha256.clone()),
+            tokenizer_sha256: Some(run.tokenizer_sha256.clone()).filter(|digest| !digest.is_empty()),
             ..run.base.clone()
         }
     }

@@ -21,7 +21,7 @@ use crate::run::RunDirectory;
 use anyhow::{Context as _, anyhow, bail};
 use candle_core::{DType, Device, Tensor};
 use models::{ImageModelConfig, Mode, ParamStore, ResNet, ResNetConfig};
-use records::{Inputs, Manifest, RecordWriter, RunStatus};
+use records::{Inputs, Manifest, RecordWriter, RunStatus, write_atomic};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -68,6 +68,8 @@ pub fn train(config: &ImageTrainConfig, options: &TrainOptions) -> anyhow::Resul
             threads: options.threads,
         };
         let manifest = session::start_manifest(&run, start)?;
+        // Evaluation on another set finds the classes by their names.
+        write_atomic(&run.classes(), serde_json::to_string(sets.train.classes())?.as_bytes())?;
         Ok((lock, sets, manifest))
     };
     let (_lock, sets, manifest) = start().with_context(|| format!("cannot start run `{}`", config.run_id()))?;

@@ -12,6 +12,7 @@
 
 pub mod average;
 pub mod checkpoint;
+pub mod estimate;
 pub mod image_rows;
 pub mod images;
 pub mod log;

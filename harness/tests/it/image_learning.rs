@@ -31,7 +31,7 @@ max_steps = 24
 batch = 8
 eval_every = 10
 checkpoint_every = 7
-keep_checkpoints = 9
+keep_checkpoints = 4
 label_smoothing = 0.1
 [data]
 train = "set"
@@ -257,4 +257,24 @@ fn what_does_not_fit_is_said_before_anything_is_trained() {
     assert!(error.contains("optimizer.momentum"), "{error}");
     let error = failed(&["optimizer.learning_rate=1e30"]);
     assert!(error.contains("not finite") && error.contains("lower optimizer.learning_rate"), "{error}");
+}
+
+#[test]
+fn evaluating_a_run_repeats_its_last_accuracy() {
+    let project = ImageProject::new();
+    let trained: serde_json::Value = serde_json::from_str(&stdout(project.train(&["--format", "json"]))).unwrap();
+    let run = project.only_run("runs");
+    let classes: Vec<String> = serde_json::from_str(&std::fs::read_to_string(run.join("classes.json")).unwrap()).unwrap();
+    assert_eq!(classes, ["red", "green", "blue", "grey"]);
+    let suite = crate::support::workspace().join("configs/suites/vision.toml");
+    let mut command =
+        harness(&["eval", "--data", "set", "--split", "test", "--batch-size", "5", "--out", "out", "--threads", "1"]);
+    command.current_dir(project.path("")).arg("--suite").arg(suite).arg("--model").arg(&run);
+    command.assert().success();
+    let results: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(project.path("out/results.json")).unwrap()).unwrap();
+    let task = &results["models"]["t"]["tasks"]["set"];
+    assert_eq!(task["metrics"]["acc1"]["value"], trained["acc1_final"]);
+    let difference = task["metrics"]["cross_entropy"]["value"].as_f64().unwrap() - trained["cross_entropy"].as_f64().unwrap();
+    assert!(difference.abs() < 1e-6, "{difference}");
 }

@@ -14,3 +14,4 @@ mod measure;
 mod sandbox;
 mod support;
 mod trouble;
+mod vision;

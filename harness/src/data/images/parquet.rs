@@ -253,7 +253,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test.parquet");
         write(&path, &[0, -1]);
-        let error = format!("{:#}", read(&[path.clone()], "test").unwrap_err());
+        let error = format!("{:#}", read(std::slice::from_ref(&path), "test").unwrap_err());
         assert!(error.contains("row 1: expected a class number, found Some(-1)"), "{error}");
         let mut frame = DataFrame::new(1, vec![Series::new("text".into(), ["a"]).into_column()]).unwrap();
         polars_io::prelude::ParquetWriter::new(File::create(&path).unwrap()).finish(&mut frame).unwrap();

@@ -1,6 +1,7 @@
 //! A set of labelled pictures, opened from whatever form it is published in.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
@@ -232,20 +233,18 @@ impl ImageSet {
         let position: BTreeMap<&str, u32> = classes.iter().enumerate().map(|(at, name)| (name.as_str(), at as u32)).collect();
         let mut map = Vec::with_capacity(self.classes.len());
         for class in &self.classes {
-            match position.get(class.as_str()) {
-                Some(&label) => map.push(label),
-                None => {
-                    let first: Vec<&str> = classes.iter().take(10).map(String::as_str).collect();
-                    let more = if classes.len() > 10 { ", …" } else { "" };
-                    return Err(anyhow!(
-                        "`{}`: unknown class folder: `{class}` (the model's {} classes are {}{more})",
-                        self.name,
-                        classes.len(),
-                        first.join(", ")
-                    ))
-                    .hint("is this the set the model belongs to, and the right level of its folders?");
-                }
-            }
+            let Some(&label) = position.get(class.as_str()) else {
+                let first: Vec<&str> = classes.iter().take(10).map(String::as_str).collect();
+                let more = if classes.len() > 10 { ", …" } else { "" };
+                return Err(anyhow!(
+                    "`{}`: unknown class folder: `{class}` (the {} classes are {}{more})",
+                    self.name,
+                    classes.len(),
+                    first.join(", ")
+                ))
+                .hint("is this the set that belongs to those classes, and the right level of its folders?");
+            };
+            map.push(label);
         }
         for item in &mut self.items {
             item.label = map[item.label as usize];
@@ -308,8 +307,10 @@ impl ImageSet {
         if path.is_file() {
             return source::sha256(path);
         }
-        let lines: String =
-            self.items.iter().map(|item| format!("{} {}\n", self.classes[item.label as usize], item.id)).collect();
+        let mut lines = String::new();
+        for item in &self.items {
+            let _ = writeln!(lines, "{} {}", self.classes[item.label as usize], item.id);
+        }
         Ok(records::ids::sha256_hex(lines.as_bytes()))
     }
 }

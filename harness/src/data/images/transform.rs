@@ -112,7 +112,10 @@ impl ImageTransform {
         if !(0.0..=1.0).contains(&self.color_jitter) {
             return Some(("color_jitter", "0 to 1", self.color_jitter.to_string()));
         }
-        self.std.iter().find(|&&deviation| !(deviation > 0.0)).map(|deviation| ("std", "numbers above 0", deviation.to_string()))
+        self.std
+            .iter()
+            .find(|&&deviation| deviation.is_nan() || deviation <= 0.0)
+            .map(|deviation| ("std", "numbers above 0", deviation.to_string()))
     }
 
     /// The evaluated picture, `size × size`.

@@ -6,7 +6,7 @@ use crate::error::Hint as _;
 use crate::plan::Shard;
 use crate::run::RunDirectory;
 use crate::sweep;
-use crate::train::TrainOptions;
+use crate::train::{self, TrainOptions, estimate::Estimate};
 use anyhow::{Context as _, anyhow, bail};
 use serde_json::json;
 use std::collections::{BTreeMap, btree_map::Entry};

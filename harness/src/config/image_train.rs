@@ -68,7 +68,8 @@ pub struct ImageDataConfig {
     /// Split of the evaluation set; empty for none.
     #[serde(default)]
     pub valid_split: String,
-    /// Images evaluated, from the start; 0 for all.
+    /// Images evaluated, from the start; 0 for all. Folders and tars are in the order of their classes, so a number sees the first
+    /// classes only: for trying a config out.
     #[serde(default)]
     pub valid_images: usize,
     /// What happens when an image cannot be decoded.

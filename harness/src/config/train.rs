@@ -35,7 +35,7 @@ pub struct TrainConfig {
     #[serde(default)]
     pub checkpoint_every: u64,
     /// How matrix products are computed in training steps; validation is always `f32`.
-    #[serde(default, skip_serializing_if = "is_f32")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub numerics: Numerics,
     /// Newest checkpoints kept.
     #[serde(default = "two")]
@@ -91,7 +91,7 @@ pub enum DataFormat {
 #[serde(deny_unknown_fields)]
 pub struct OptimizerConfig {
     /// AdamW, or SGD with momentum.
-    #[serde(default, skip_serializing_if = "UpdateRule::is_adamw")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub kind: UpdateRule,
     /// Peak rate of every parameter but the residual scalars.
     pub learning_rate: f64,
@@ -104,10 +104,10 @@ pub struct OptimizerConfig {
     #[serde(default = "eps")]
     pub eps: f64,
     /// SGD: decay of the momentum.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub momentum: f64,
     /// SGD: whether the step looks ahead along the momentum (Nesterov).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub nesterov: bool,
     /// On weights of rank two and more only. AdamW: decoupled, as a fraction of the learning rate. SGD: added to the gradient.
     #[serde(default = "weight_decay")]
@@ -138,10 +138,6 @@ pub enum UpdateRule {
 }
 
 impl UpdateRule {
-    fn is_adamw(&self) -> bool {
-        *self == Self::Adamw
-    }
-
     /// Its config word.
     pub fn name(self) -> &'static str {
         match self {
@@ -149,10 +145,6 @@ impl UpdateRule {
             Self::Sgd => "sgd",
         }
     }
-}
-
-fn is_zero(value: &f64) -> bool {
-    *value == 0.0
 }
 
 /// Shape of the learning rate after the warm-up.
@@ -168,10 +160,9 @@ pub enum Schedule {
     Constant,
 }
 
-/// `f32` is left out, so that it names the same runs as before there was a choice.
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_f32(numerics: &Numerics) -> bool {
-    *numerics == Numerics::F32
+/// A key that came later is left out at its default, so that a config names the same runs as before there was a choice.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 fn full_tier() -> Tier {
     Tier::Full

@@ -202,10 +202,8 @@ fn run_steps(
 
     let lines = log::read(&run.folder().join(log::TRAIN_LOG))?;
     let last = lines.iter().rev().find(|line| matches!(line, Line::Validation { .. }) && line.step() == config.max_steps);
-    let (val_loss, bits_per_byte) = match last.cloned().map_or_else(|| validate(config.max_steps, tokens), Ok)? {
-        Line::Validation { val_loss, bits_per_byte, .. } => (val_loss, bits_per_byte),
-        _ => unreachable!("only validations are looked for"),
-    };
+    let last = last.cloned().map_or_else(|| validate(config.max_steps, tokens), Ok)?;
+    let Line::Validation { val_loss, bits_per_byte, .. } = last else { unreachable!("only validations are looked for") };
     let params_total = store.num_params();
     let summary = Summary {
         run: run.clone(),

@@ -31,6 +31,7 @@ max_steps = 24
 batch = 8
 eval_every = 10
 checkpoint_every = 7
+keep_checkpoints = 4
 label_smoothing = 0.1
 [data]
 train = "set"

@@ -154,6 +154,10 @@ multiversion! {
                 add_columns::<S, 64>(z, up, y, column);
                 column += 4 * LANES;
             }
+            while column + LANES <= d {
+                add_columns::<S, LANES>(z, up, y, column);
+                column += LANES;
+            }
             while column < d {
                 add_columns::<S, 1>(z, up, y, column);
                 column += 1;

@@ -24,10 +24,12 @@ use crate::element::{Element, Lock, elements, in_f32, is_element, output_of, ten
 use crate::fused::low_rank::{THIN, add_thin, transposed};
 use crate::gemm::{Operand, Product, skinny};
 use crate::parallel::{self, Disjoint, PIECE, is_worth_it};
-use crate::simd::{dot, multiversion};
+use crate::simd::{LANES, dot, multiversion};
 use crate::tape::{self, apply2, apply3};
 use crate::{check, plain, stand_in};
 
+/// Widths up to which `x·down` goes column by column of registers: sums along so short a row would cost more than its products.
+const NARROW: usize = 128;
 /// Rows of one task, and of one partial sum of the weights' gradients.
 const ROWS: usize = 64;
 
@@ -181,6 +183,8 @@ struct Operands<'a> {
     zs: Vec<F32Ref<'a>>,
     /// β·U, `[R, D]`, and U itself.
     scaled_up: Vec<f32>,
+    /// Its transpose, `[D, R]`.
+    scaled_columns: Vec<f32>,
     up: Vec<f32>,
     /// `down`, `[D, r]`, and its transpose.
     down: Option<(F32Ref<'a>, Vec<f32>)>,
@@ -281,6 +285,7 @@ impl MergeOp {
         Ok(Operands {
             ab,
             zs: self.branches.iter().map(|(z, _)| F32Ref::new(z)).collect::<Result<_>>()?,
+            scaled_columns: transposed(&scaled_up, d),
             scaled_up,
             up,
             down,
@@ -307,16 +312,7 @@ impl MergeOp {
             let x = &x[block.clone()];
             combine(&fx[block], fx2, x, (o.alpha(), o.beta()), y);
             if let Some((down, turned)) = &o.down {
-                if o.own <= THIN {
-                    skinny::product_one_thread(x, turned, own, d);
-                } else {
-                    Product::new(end - start, o.own, d).one_thread().into(
-                        Operand::rows(x, d),
-                        Operand::rows(down, o.own),
-                        own,
-                        o.own,
-                    );
-                }
+                reduce(x, turned, down, o.own, own, d);
             }
             if rank > 0 {
                 expand(&o.gather(own, start, end), &o.scaled_up, Operand::rows(&o.scaled_up, d), rank, y, d);
@@ -386,16 +382,7 @@ impl MergeOp {
                 return sums;
             }
             let mut e = output(count * rank);
-            if rank <= THIN {
-                skinny::product_one_thread(g, &o.scaled_up, &mut e, d);
-            } else {
-                Product::new(count, rank, d).one_thread().into(
-                    Operand::rows(g, d),
-                    Operand::rows(&o.scaled_up, d).t(),
-                    &mut e,
-                    rank,
-                );
-            }
+            reduce(g, &o.scaled_up, &o.scaled_columns, rank, &mut e, d);
             let z = o.gather(&own_z[start * o.own..end * o.own], start, end);
             Product::new(rank, d, count).one_thread().into(Operand::rows(&z, rank).t(), Operand::rows(g, d), d_up, d);
             let mut first = o.own;
@@ -497,6 +484,18 @@ multiversion! {
 fn tasks(rows: usize, d: usize, rank: usize) -> (usize, impl Fn(usize) -> (usize, usize)) {
     let step = if rank > THIN { ROWS } else { (PIECE / d).clamp(16, ROWS) };
     (rows.div_ceil(step), move |task| (task * step, ((task + 1) * step).min(rows)))
+}
+
+/// `z = x·columns` over rows of width `d`; `columns` is `[D, r]`, `rows` the same as `[r, D]`.
+fn reduce(x: &[f32], rows: &[f32], columns: &[f32], r: usize, z: &mut [f32], d: usize) {
+    if d <= NARROW && r.is_multiple_of(LANES) {
+        z.fill(0.);
+        add_thin(x, columns, d, z);
+    } else if r <= THIN {
+        skinny::product_one_thread(x, rows, z, d);
+    } else {
+        Product::new(x.len() / d, r, d).one_thread().into(Operand::rows(x, d), Operand::rows(columns, r), z, r);
+    }
 }
 
 /// `y += z·up` over rows; `up` as rows for few columns of `z`, as an operand for more.

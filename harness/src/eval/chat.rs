@@ -135,8 +135,10 @@ impl ChatTemplate {
     }
 
     fn render(&self, turns: &[Turn]) -> Result<String, Error> {
-        let messages: Vec<Jinja> =
-            turns.iter().map(|turn| context! { role => turn.role, content => turn.content.as_str() }).collect();
+        self.render_messages(turns.iter().map(|turn| context! { role => turn.role, content => turn.content.as_str() }).collect())
+    }
+
+    fn render_messages(&self, messages: Vec<Jinja>) -> Result<String, Error> {
         let tokens: Jinja = self.tokens.iter().map(|(name, text)| (*name, text.as_str())).collect();
         self.environment.get_template("chat")?.render(context! {
             messages => messages, add_generation_prompt => true, tools => (), documents => (), ..tokens
@@ -369,9 +371,30 @@ mod tests {
             ("{% if true %}\n  a\n  {% endif %}\nb", "  a\nb"),
             ("{%- generation %}x{% endgeneration %}{% generation %}y{%- endgeneration -%} z", "xyz"),
         ] {
-            let source = source.replace("{%- generation %}", "{%- generation %}");
-            assert_eq!(template(&source).prompt(&turns).unwrap(), expected, "{source}");
+            assert_eq!(template(source).prompt(&turns).unwrap(), expected, "{source}");
         }
+    }
+
+    /// Published templates and what transformers renders them to, where the reference pack is there.
+    #[test]
+    fn published_templates_give_the_reference_prompts() {
+        let root = std::env::var_os("PARITY_DIR")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/parity"), std::path::PathBuf::from);
+        let Ok(entries) = std::fs::read_dir(root.join("models")) else {
+            eprintln!("skipped: {} does not exist (set PARITY_DIR)", root.display());
+            return;
+        };
+        let mut compared = 0;
+        for folder in entries.map(|entry| entry.unwrap().path()).filter(|folder| folder.join("chat_template.jinja").is_file()) {
+            let template = ChatTemplate::of_folder(&folder).unwrap();
+            for line in std::fs::read_to_string(folder.join("cases.jsonl")).unwrap().lines() {
+                let case: Value = serde_json::from_str(line).unwrap();
+                let messages = case["messages"].as_array().unwrap().iter().map(|m| Jinja::from(minijinja::value::Serde(m)));
+                assert_eq!(template.render_messages(messages.collect()).unwrap(), case["prompt"], "{}", folder.display());
+                compared += 1;
+            }
+        }
+        eprintln!("{compared} prompts compared");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! `strftime_now` and a `tojson` that writes what Python writes. A template that refuses a system turn is rendered without it.
 //! Semantics: EleutherAI/lm-evaluation-harness 0.4.13 (read as behaviour). Differs: `strftime_now` gives UTC.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -139,9 +140,9 @@ impl ChatTemplate {
     }
 
     fn render_messages(&self, messages: Vec<Jinja>) -> Result<String, Error> {
-        let tokens: Jinja = self.tokens.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let tokens: BTreeMap<&str, Jinja> = self.tokens.iter().map(|(name, text)| (*name, Jinja::from(text.as_str()))).collect();
         self.environment.get_template("chat")?.render(context! {
-            messages => messages, add_generation_prompt => true, tools => (), documents => (), ..tokens
+            messages => messages, add_generation_prompt => true, tools => (), documents => (), ..Jinja::from(tokens)
         })
     }
 

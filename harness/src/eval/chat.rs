@@ -260,7 +260,7 @@ fn strftime(format: &str, seconds: u64) -> Result<String, String> {
             continue;
         }
         let directive = rest.next();
-        text += &match directive {
+        let part = match directive {
             Some('Y') => year.to_string(),
             Some('y') => format!("{:02}", year % 100),
             Some('m') => format!("{month:02}"),
@@ -278,6 +278,7 @@ fn strftime(format: &str, seconds: u64) -> Result<String, String> {
                 return Err(format!("strftime_now: expected one of %Y %y %m %d %B %b %A %a %H %M %S %%, found `%{found}`"));
             }
         };
+        text.push_str(&part);
     }
     Ok(text)
 }

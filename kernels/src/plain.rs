@@ -6,6 +6,7 @@
 use candle_core::{D, DType, Result, Tensor, bail};
 
 use crate::check;
+use crate::fused::Merge;
 
 /// Mark of a target that does not count towards the loss.
 pub const IGNORED: u32 = u32::MAX;
@@ -182,15 +183,23 @@ pub fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
     x.reshape((rows, features))?.matmul(down)?.matmul(up)?.reshape(x.shape())
 }
 
-/// `x + (x·down)·up`, see [`crate::low_rank_add`].
-pub fn low_rank_add(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
-    x + low_rank(x, down, up)?
-}
-
-/// `ab[0]·fx + ab[1]·residual`, see [`crate::merge`].
-pub fn merge(fx: &Tensor, residual: &Tensor, ab: &Tensor) -> Result<Tensor> {
-    check::merge(fx, residual, ab)?;
-    fx.to_dtype(residual.dtype())?.broadcast_mul(&ab.get(0)?)? + residual.broadcast_mul(&ab.get(1)?)?
+/// `α·(fx + fx2) + β·(x + (x·down)·up + Σ z_j·up_j)`, see [`crate::merge`].
+pub fn merge(args: &Merge<'_>) -> Result<Tensor> {
+    let features = check::merge(args)?;
+    let wide = |t: &Tensor| t.to_dtype(args.x.dtype());
+    let fx = args.fx2.map_or_else(|| wide(args.fx), |fx2| wide(args.fx)? + wide(fx2)?)?;
+    let mut residual = args.x.clone();
+    if let Some((down, up)) = args.map {
+        residual = (residual + low_rank(args.x, down, up)?)?;
+    }
+    for (z, up) in args.branches {
+        let rows = z.reshape((args.x.elem_count() / features, up.dim(0)?))?;
+        residual = (residual + rows.matmul(up)?.reshape(args.x.shape())?)?;
+    }
+    match args.ab {
+        Some(ab) => fx.broadcast_mul(&ab.get(0)?)? + residual.broadcast_mul(&ab.get(1)?)?,
+        None => fx + residual,
+    }
 }
 
 /// `a + b`, see [`crate::add`].

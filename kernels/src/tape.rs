@@ -169,7 +169,8 @@ pub fn reshape(x: &Tensor, shape: impl Into<Shape>) -> Result<Tensor> {
     Ok(y)
 }
 
-fn is_noting(arguments: &[&Tensor]) -> bool {
+/// Whether a tape runs and an argument leads to a variable.
+pub(crate) fn is_noting(arguments: &[&Tensor]) -> bool {
     arguments.iter().any(|argument| argument.track_op()) && NOTES.with(|notes| notes.borrow().is_some())
 }
 
@@ -181,7 +182,7 @@ fn cpu(storage: &Storage) -> Result<&CpuStorage> {
 }
 
 /// The result as a leaf, and the note that leads back to the arguments.
-fn note(
+pub(crate) fn note(
     (storage, shape): (CpuStorage, Shape),
     backward: impl FnOnce(&Tensor, &Tensor) -> Result<ArgumentGradients> + 'static,
 ) -> Result<Tensor> {

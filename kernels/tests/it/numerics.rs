@@ -169,9 +169,9 @@ fn pairs() -> Vec<Pair> {
             for weights in [&[2][..], &[2, d]] {
                 list.push((
                     "merge",
-                    vec![x.clone(), random(dims, 1), random(weights, 2)],
-                    Box::new(|a| kernels::merge(&a[0], &a[1], &a[2])),
-                    Box::new(|a| plain::merge(&a[0], &a[1], &a[2])),
+                    vec![x.clone(), random(dims, 1), random(weights, 2), half(dims, 3), random(&[d, 2], 4), random(&[2, d], 5)],
+                    Box::new(|a| kernels::merge(&joined(a))),
+                    Box::new(|a| plain::merge(&joined(a))),
                 ));
             }
         }
@@ -267,4 +267,9 @@ fn a_cast_rounds_and_passes_gradients_back() {
     let grads = y.sum_all().unwrap().backward().unwrap();
     let grad = grads.get(&x).unwrap();
     assert_eq!((grad.dtype(), numbers(grad)), (DType::F32, vec![1.; 3]));
+}
+
+/// A merge of two summands with weights and a map.
+fn joined(a: &[Tensor]) -> kernels::Merge<'_> {
+    kernels::Merge { fx2: Some(&a[3]), ab: Some(&a[2]), map: Some((&a[4], &a[5])), ..kernels::Merge::plain(&a[0], &a[1]) }
 }

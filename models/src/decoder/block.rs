@@ -82,7 +82,7 @@ impl Block {
                     self.mlp(&kernels::add(&x, &a)?, None, context.numerics)?
                 };
                 let carried = if *attention_carry == 1.0 { a } else { (a * *attention_carry)? };
-                stream.write(residual, &kernels::add(&carried, &m)?)
+                stream.write_sum(residual, &carried, &m)
             }
         }
     }

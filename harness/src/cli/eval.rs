@@ -12,9 +12,10 @@ use super::{Exit, Format, Global, output};
 use crate::config::{OnMissing, SuiteConfig, SuiteTask, TrainConfig};
 use crate::data::hub::{self, HubError, Repository};
 use crate::error::Hint as _;
+use crate::eval::chat::ChatOptions;
 use crate::eval::results::Evaluation;
 use crate::eval::runner::TaskRequest;
-use crate::eval::suite::{Data, Plan, Subject, evaluate, expand, find_model};
+use crate::eval::suite::{Data, Plan, Subject, chat_template, evaluate, expand, find_model};
 use crate::provenance;
 
 /// Whose quirks are followed.
@@ -64,6 +65,15 @@ pub struct Args {
     /// Conventions of prompts and metrics
     #[arg(long, value_enum, default_value = "canonical")]
     pub profile: ProfileFlag,
+    /// Ask in turns, formatted by the model's own chat template
+    #[arg(long)]
+    pub apply_chat_template: bool,
+    /// Text of the system turn, before a task's description (with --apply-chat-template)
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Each example is a turn of its own instead of part of the question's (with --apply-chat-template)
+    #[arg(long)]
+    pub fewshot_as_multiturn: bool,
     /// Training seeds of the suite's subjects, instead of the suite's
     #[arg(long, value_delimiter = ',', value_name = "SEED,…")]
     pub seed: Vec<u64>,
@@ -98,6 +108,9 @@ impl Args {
             limit: None,
             num_fewshot: None,
             profile: ProfileFlag::Canonical,
+            apply_chat_template: false,
+            system: None,
+            fewshot_as_multiturn: false,
             seed: Vec::new(),
             max_memory: None,
             allow_code_execution: false,
@@ -189,6 +202,10 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
     } else {
         args.model.iter().map(|model| find_model(&global.runs_dir, model)).collect::<anyhow::Result<_>>()?
     };
+    let chat = ChatOptions::from_flags(args.apply_chat_template, args.system.as_deref(), args.fewshot_as_multiturn)?;
+    if chat.is_some() {
+        check_chat_templates(&subjects)?;
+    }
     let available = provenance::mem_available_bytes().unwrap_or(4 << 30);
     Ok(Plan {
         suite: suite.map(|suite| suite.name),
@@ -199,6 +216,7 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
         data_note,
         offline: global.is_offline(),
         profile,
+        chat,
         runs_dir: global.runs_dir.clone(),
         threads: global.thread_count(),
         allow_code_execution: args.allow_code_execution,
@@ -224,6 +242,19 @@ fn default_data(asked: &[TaskRequest], profile: Profile, global: &Global) -> any
         Ok(_) => (Data::Hub, None),
         Err(error) => (Data::Bundled, Some(format!("the hub's data sets cannot be had ({error})"))),
     })
+}
+
+/// Every model that is here has a chat template; one of the hub is checked once it is fetched.
+fn check_chat_templates(subjects: &[Subject]) -> anyhow::Result<()> {
+    for subject in subjects {
+        match subject {
+            Subject::Folder(folder) => drop(chat_template(Some(folder), "")?),
+            Subject::Hub(_) => {}
+            Subject::Config { name, .. } => drop(chat_template(None, name)?),
+            Subject::Run(run) => drop(chat_template(None, &run.config()?.name)?),
+        }
+    }
+    Ok(())
 }
 
 /// A suite by name or by file.

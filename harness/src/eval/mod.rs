@@ -13,6 +13,7 @@
 //! | [`generation`] | texts up to a stop string |
 //! | [`cache`] | answers that survive a kill |
 //! | [`adapter`] | all of it behind `tasks::LanguageModel` |
+//! | [`chat`] | prompts as turns, by the model's template |
 //! | [`runner`] | one task on one model |
 //! | [`sandbox`] | programs that a model wrote, run in isolation |
 //! | [`suite`] | subjects, folders and tasks from their names |
@@ -21,6 +22,7 @@
 
 pub mod adapter;
 pub mod cache;
+pub mod chat;
 pub mod encode;
 pub mod generation;
 pub mod model;

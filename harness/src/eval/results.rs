@@ -34,6 +34,8 @@ pub struct RunOutcome {
     pub folder: Option<std::path::PathBuf>,
     /// Digest of the tokenizer; empty for networks that read no text.
     pub tokenizer_sha256: String,
+    /// Chat template and turns, where prompts were put into turns.
+    pub chat: Option<Value>,
     /// Columns that the model decides (subject, variant, shape).
     pub base: Row,
     /// Leaf task to outcome, in the order asked.
@@ -211,6 +213,9 @@ impl Evaluation {
             let seeds: Vec<u64> = model.runs.iter().filter_map(|run| run.seed).collect();
             let weights: Vec<&str> = model.runs.iter().map(|run| run.weights_digest.as_str()).collect();
             let mut entry = json!({ "params_total": model.runs.first().map(|run| run.params_total), "weights_digest": weights, "tasks": tasks });
+            if let Some(chat) = model.runs.first().and_then(|run| run.chat.as_ref()) {
+                entry["chat"] = chat.clone();
+            }
             if !seeds.is_empty() {
                 entry["seeds"] = json!(seeds);
             }

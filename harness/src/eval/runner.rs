@@ -10,6 +10,8 @@ use tasks::{
     TaskData, TaskError, TaskSpec,
 };
 
+use super::chat::{ChatOptions, ChatTemplate};
+
 /// What to ask.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TaskRequest {
@@ -98,6 +100,7 @@ pub fn run_task(
     model: &mut dyn LanguageModel,
     executor: Option<&mut (dyn Executor + '_)>,
     seed: Option<u64>,
+    chat: Option<(&ChatTemplate, &ChatOptions)>,
 ) -> anyhow::Result<Outcome> {
     let task = tasks::task(&request.task, profile)?;
     let spec = task.spec().clone();
@@ -110,13 +113,16 @@ pub fn run_task(
         Err(error @ TaskError::Missing { .. }) => return Ok(Err(NotRun::Missing(error.to_string()))),
         Err(error) => return Err(error).with_context(|| format!("cannot load task `{}`", request.task)),
     };
-    let prepared: Vec<PreparedDoc> = match tasks::prepare(task.as_ref(), &data, request.num_fewshot, request.limit) {
+    let mut prepared: Vec<PreparedDoc> = match tasks::prepare(task.as_ref(), &data, request.num_fewshot, request.limit) {
         Ok(prepared) => prepared,
         Err(error @ (TaskError::Missing { .. } | TaskError::Fewshot { .. })) => {
             return Ok(Err(NotRun::Missing(error.to_string())));
         }
         Err(error) => return Err(error).with_context(|| format!("cannot prepare task `{}`", request.task)),
     };
+    if let Some((template, options)) = chat {
+        template.apply(options, task.as_ref(), &mut prepared)?;
+    }
     let all: Vec<Request> = prepared.iter().flat_map(|doc| doc.requests.iter().cloned()).collect();
     let mut answers = model.answer(&all).into_iter();
     let num_fewshot = prepared.first().map_or(0, |doc| doc.shots.len());

@@ -61,7 +61,7 @@ fn ask(model: &LoadedModel, budget: Budget, pack: &Path, data: &Path, task: &str
     let folders = [pack.join("data"), data.to_owned()];
     let request = TaskRequest { task: task.to_owned(), num_fewshot: shots, limit: None };
     let mut evaluator = Evaluator::new(model, compat(budget));
-    let outcome = run_task(&request, Profile::Compat, DataSource::Dirs(&folders), &mut evaluator, None, None).unwrap();
+    let outcome = run_task(&request, Profile::Compat, DataSource::Dirs(&folders), &mut evaluator, None, None, None).unwrap();
     *outcome.unwrap_or_else(|why| panic!("{task}: not run: {why:?}"))
 }
 

@@ -7,7 +7,7 @@
 //! (arXiv 2305.13245). What published families change ([`super::Extras`]): norms of the heads, another scale, capped scores, a
 //! window, keys and values of an earlier layer.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use kernels::Numerics;
 
@@ -125,23 +125,14 @@ impl Attention {
                 Some((turn(normed(k, &own.k_norm)?)?, v))
             }
         };
-        let y = match &mut context.cache {
-            Some(cache) => cache.attend(self.source, &q, own.as_ref().map(|(k, v)| (k, v)), self.scores)?,
-            None => {
-                let (k, v) = match &own {
-                    Some((k, v)) => (k, v),
-                    None => context.shared.iter().find(|(layer, ..)| *layer == self.source).map_or_else(
-                        || candle_core::bail!("keys and values of layer {} are not there yet", self.source),
-                        |(_, k, v)| Ok((k, v)),
-                    )?,
-                };
-                if self.scores.is_plain(new_tok) {
-                    kernels::causal_attention(&q, k, v, self.scores.scale)?
-                } else {
-                    let wide = |x: &Tensor| if x.dtype() == DType::BF16 { x.to_dtype(DType::F32) } else { Ok(x.clone()) };
-                    kernels::cast(&masked::composed(&wide(&q)?, &wide(k)?, &wide(v)?, self.scores)?, q.dtype())?
-                }
-            }
+        let y = if let Some(cache) = &mut context.cache {
+            cache.attend(self.source, &q, own.as_ref().map(|(k, v)| (k, v)), self.scores)?
+        } else {
+            let shared = || context.shared.iter().find(|(layer, ..)| *layer == self.source).map(|(_, k, v)| (k, v));
+            let Some((k, v)) = own.as_ref().map(|(k, v)| (k, v)).or_else(shared) else {
+                bail!("keys and values of layer {} are not there yet", self.source)
+            };
+            self.attend(&q, k, v)?
         };
         if let (true, None, Some((k, v))) = (self.is_shared, &context.cache, own) {
             context.shared.push((self.source, k, v));
@@ -153,6 +144,15 @@ impl Attention {
     pub(crate) fn pack(&mut self) -> Result<()> {
         let own = self.own.iter_mut().flat_map(|own| [&mut own.k_proj, &mut own.v_proj]);
         [&mut self.q_proj, &mut self.o_proj].into_iter().chain(own).try_for_each(Linear::pack)
+    }
+
+    /// The training form.
+    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+        if self.scores.is_plain(q.dim(1)?) {
+            return kernels::causal_attention(q, k, v, self.scores.scale);
+        }
+        let wide = |x: &Tensor| if x.dtype() == DType::BF16 { x.to_dtype(DType::F32) } else { Ok(x.clone()) };
+        kernels::cast(&masked::composed(&wide(q)?, &wide(k)?, &wide(v)?, self.scores)?, q.dtype())
     }
 
     pub(crate) fn init(&self, std: f64, output_std: f64, seed: u64) -> Result<()> {

@@ -62,7 +62,7 @@ enum Body {
     /// Layers around one residual stream.
     Stream { layers: Vec<Block>, needs: Needs },
     /// Gemma 3n: several streams.
-    Gemma3n(Gemma3nBody),
+    Gemma3n(Box<Gemma3nBody>),
 }
 
 /// A decoder-only language model; see the module for its parts and names.
@@ -94,7 +94,7 @@ impl Decoder {
             Positions::Learned {} => Some(Embedding::new(config.max_position_embeddings, hidden, &model.pp("embed_positions"))?),
         };
         let body = if let Some(gemma3n) = &config.extras.gemma3n {
-            Body::Gemma3n(Gemma3nBody::new(config, gemma3n, &model)?)
+            Body::Gemma3n(Box::new(Gemma3nBody::new(config, gemma3n, &model)?))
         } else {
             let layers = (0..config.num_layers())
                 .map(|layer| Block::new(config, layer, &model.pp(format!("layers.{layer}"))))

@@ -158,7 +158,8 @@ impl<'a> Names<'a> {
         let config = &self.published.config;
         let (heads, d) = (config.num_attention_heads, config.head_dim());
         let turned = config.extras.rotary_dim.filter(|_| part < 2).unwrap_or(d);
-        let order = (0..turned / 2).chain(turned..(turned + d) / 2).chain(turned / 2..turned).chain((turned + d) / 2..d);
+        let middle = turned + (d - turned) / 2;
+        let order = (0..turned / 2).chain(turned..middle).chain(turned / 2..turned).chain(middle..d);
         let order: Vec<usize> = order.collect();
         let rows = (0..heads).flat_map(|head| order.iter().map(move |at| ((head * 3 + part) * d + at) as u32)).collect();
         (rows, heads * 3 * d)

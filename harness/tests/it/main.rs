@@ -2,6 +2,7 @@
 
 mod command_line;
 mod configs;
+mod costs;
 mod demo_world;
 mod eval_parity;
 mod evaluation;
@@ -10,6 +11,9 @@ mod hub;
 mod layering;
 mod learning;
 mod measure;
+mod measured;
+mod own_model;
 mod sandbox;
+mod shards;
 mod support;
 mod trouble;

@@ -3,6 +3,7 @@
 use super::optimizer::{Gradients, Optimizer};
 use crate::data::windows::{Batch, IGNORED};
 use candle_core::{Device, Result, Tensor};
+use kernels::Tape;
 use models::Decoder;
 
 /// What a step reports.
@@ -50,10 +51,11 @@ pub fn train_step_in_parts(
     let mut loss_sum = 0.0;
     for batch in batches {
         let (ids, targets) = tensors(batch, model.device())?; // [B, T] each
+        let tape = Tape::start();
         let loss = model.loss(&ids, &targets)?;
         loss_sum += f64::from(loss.to_scalar::<f32>()?);
         ended(Part::Forward)?;
-        gradients = optimizer.accumulate(gradients, loss.backward()?)?;
+        gradients = optimizer.accumulate(gradients, tape.backward(&loss)?)?;
         ended(Part::Backward)?;
     }
     let loss = loss_sum / batches.len() as f64;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! worker  0.1 s · drift of the machine · (1 + 2 % normal), and in the spiky world + 15 % exponential for one worker of ten
-//! run     10 pairs and 10 A/A pairs of two metrics; more pairs and fresh ones for as long as the gate asks
+//! run     even seeds Gaussian, odd ones spiky; 10 pairs and 10 A/A pairs of two metrics
+//!         more pairs and fresh ones for as long as the gate asks
 //! ```
 //! The expected bound is measurement.md's: at most 5 % of runs may end in a failure, with three standard errors of a share over 200
 //! runs on top (0.05 + 3·√(0.05·0.95/200) = 0.096). The planted half shows that the same runs are not simply blind.
@@ -74,18 +75,16 @@ fn gate_run(seed: u64, slowdown: f64, is_spiky: bool) -> Verdict {
 
 #[test]
 fn two_hundred_runs_of_a_program_against_itself_rarely_fail() {
-    for is_spiky in [false, true] {
-        let verdicts: Vec<Verdict> = (0..RUNS).map(|seed| gate_run(seed, 0.0, is_spiky)).collect();
-        let count = |wanted: Verdict| verdicts.iter().filter(|verdict| **verdict == wanted).count();
-        let failed = count(Verdict::Fail);
-        println!(
-            "spiky {is_spiky}: {failed} failed, {} passed, {} inconclusive, {} too noisy of {RUNS}",
-            count(Verdict::Pass),
-            count(Verdict::Inconclusive),
-            count(Verdict::TooNoisy)
-        );
-        assert!(failed as f64 <= 0.096 * RUNS as f64, "spiky {is_spiky}: {failed} of {RUNS}");
-    }
+    let verdicts: Vec<Verdict> = (0..RUNS).map(|seed| gate_run(seed, 0.0, seed % 2 == 1)).collect();
+    let count = |wanted: Verdict| verdicts.iter().filter(|verdict| **verdict == wanted).count();
+    let failed = count(Verdict::Fail);
+    println!(
+        "{failed} failed, {} passed, {} inconclusive, {} too noisy of {RUNS}",
+        count(Verdict::Pass),
+        count(Verdict::Inconclusive),
+        count(Verdict::TooNoisy)
+    );
+    assert!(failed as f64 <= 0.096 * RUNS as f64, "{failed} of {RUNS}");
 }
 
 #[test]

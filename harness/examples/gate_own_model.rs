@@ -21,6 +21,7 @@
 //! limit = 0.05
 //! ```
 //! Protocol: measurement.md sections 2 and 10.
+#![expect(clippy::print_stdout, reason = "a worker's rows go to stdout")]
 
 use anyhow::{Context as _, bail, ensure};
 use candle_core::{DType, Device, Tensor};

@@ -131,6 +131,7 @@ pub enum Schedule {
 }
 
 /// `f32` is left out, so that it names the same runs as before there was a choice.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_f32(numerics: &Numerics) -> bool {
     *numerics == Numerics::F32
 }

@@ -60,6 +60,7 @@ impl InferenceDtype {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_default(dtype: &InferenceDtype) -> bool {
     *dtype == InferenceDtype::default()
 }

@@ -51,7 +51,7 @@ fn counters_a_machine_lacks_give_skipped_rows_with_the_reason() {
         match row.status {
             Status::Ok => assert!(row.value.unwrap() > 0.0, "{row:?}"),
             Status::Skipped => {
-                assert!(row.value.is_none() && row.reason.as_ref().is_some_and(|reason| reason.len() > 10), "{row:?}")
+                assert!(row.value.is_none() && row.reason.as_ref().is_some_and(|reason| reason.len() > 10), "{row:?}");
             }
             other => panic!("{metric}: {other}: {:?}", row.reason),
         }
@@ -72,8 +72,10 @@ fn predicted_training_memory_is_close_to_the_measured() {
         let out = tempfile::tempdir().unwrap();
         let rows = measure(&plan(&[config], &["predicted_memory", "train_memory"], 1), &options(out.path())).unwrap();
         let (predicted, measured) = (value(&rows, "peak_alloc_predicted_bytes"), value(&rows, "peak_alloc_steady_bytes"));
-        println!("{preset}, batch {batch} × {grad_accum}: predicted / measured {:.4}", predicted / measured);
-        assert!((predicted / measured - 1.0).abs() < 0.01, "{preset}: predicted {predicted}, measured {measured}");
+        assert!(
+            (predicted / measured - 1.0).abs() < 0.01,
+            "{preset}, batch {batch} × {grad_accum}: predicted {predicted}, measured {measured}"
+        );
         let row = rows.iter().find(|row| row.metric == "peak_alloc_predicted_bytes").unwrap();
         assert!(row.notes.as_deref().unwrap().starts_with("predicted"));
     }

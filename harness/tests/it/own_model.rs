@@ -23,7 +23,7 @@ fn measured(example: &Path, out: &Path, hidden: &str) {
 #[test]
 fn an_own_models_parameters_and_times_are_judged_from_its_records() {
     let Some(example) = example() else {
-        println!("skipped: the example was not built (`cargo test -p harness` builds it)");
+        eprintln!("skipped: the example was not built (`cargo test -p harness` builds it)");
         return;
     };
     let folder = tempfile::tempdir().unwrap();

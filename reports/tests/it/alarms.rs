@@ -78,13 +78,9 @@ fn two_hundred_runs_of_a_program_against_itself_rarely_fail() {
     let verdicts: Vec<Verdict> = (0..RUNS).map(|seed| gate_run(seed, 0.0, seed % 2 == 1)).collect();
     let count = |wanted: Verdict| verdicts.iter().filter(|verdict| **verdict == wanted).count();
     let failed = count(Verdict::Fail);
-    println!(
-        "{failed} failed, {} passed, {} inconclusive, {} too noisy of {RUNS}",
-        count(Verdict::Pass),
-        count(Verdict::Inconclusive),
-        count(Verdict::TooNoisy)
-    );
     assert!(failed as f64 <= 0.096 * RUNS as f64, "{failed} of {RUNS}");
+    // Nor is the gate silent: with 2 % of noise and a budget of 5 % most runs are shown to be within it.
+    assert!(count(Verdict::Pass) >= 180, "{} of {RUNS} passed", count(Verdict::Pass));
 }
 
 #[test]

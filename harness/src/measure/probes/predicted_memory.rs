@@ -84,12 +84,12 @@ impl Probe for PredictedMemory {
         let mut rests = [0; 2];
         for (rest, layers) in rests.iter_mut().zip(depths) {
             let config = with_depth(&whole, layers);
-            let state = STATE_BYTES_PER_PARAM * config.num_params().total as i64;
+            let state = STATE_BYTES_PER_PARAM * config.num_params().total.cast_signed() as i64;
             subject.config.model = ModelConfig::Decoder(config);
             *rest = steady_peak_bytes(subject)? - base - state;
         }
         subject.config.model = ModelConfig::Decoder(whole.clone());
-        let state = STATE_BYTES_PER_PARAM * whole.num_params().total as i64;
+        let state = STATE_BYTES_PER_PARAM * whole.num_params().total.cast_signed() as i64;
         let value = state as f64 + extrapolate(depths, rests, whole.num_layers());
         let notes =
             format!("predicted: state in closed form, the rest from {} and {} layers run at full width", depths[0], depths[1]);

@@ -3,6 +3,7 @@
 //! What is checked is the path of a number and the relations between numbers, never how fast this machine is.
 
 use crate::measured::{config, options, plan, value, variant};
+use crate::support::{harness, stderr, stdout, workspace};
 use harness::measure::measure;
 use harness::measure::subject::{InferenceDtype, Peak};
 use models::ModelConfig;
@@ -95,4 +96,16 @@ fn bf16_inference_halves_the_weights_and_says_so_in_its_rows() {
     let (wide, narrow) = (peak(InferenceDtype::F32), peak(InferenceDtype::Bf16));
     // Weights dominate: 0.5 M parameters beside 16 positions.
     assert!(narrow < 0.7 * wide && narrow > 0.4 * wide, "f32 {wide}, bf16 {narrow}");
+}
+
+#[test]
+fn the_command_line_takes_half_width_for_inference_and_refuses_others() {
+    let measure = |dtype: &str| {
+        let mut command = harness(&["measure", "--config", "configs/train/llm-1b-plain.toml", "--probe", "prefill", "--dry-run"]);
+        command.current_dir(workspace()).args(["--dtype", dtype]);
+        command
+    };
+    assert!(stdout(measure("bf16")).contains("llm-1b-plain"));
+    let error = stderr(measure("f16"), 2);
+    assert!(error.contains("--dtype: expected `f32` or `bf16` for inference, found F16"), "{error}");
 }

@@ -1,7 +1,6 @@
 //! `measure`: parameters, FLOPs, step times, latencies, memory — and the hidden `worker` that takes one of them.
 
 use super::global::CpuFeaturesFlag;
-use super::train::check_device;
 use super::{Exit, Format, Global, output};
 use crate::config::{SuiteConfig, TrainConfig, nearest};
 use crate::error::Hint as _;
@@ -14,7 +13,7 @@ use crate::measure::{MeasureOptions, PROBES, Plan, SubjectSpec, Workload, criter
 use crate::plan::Shard;
 use crate::run::RunDirectory;
 use anyhow::{Context as _, anyhow, bail};
-use candle_core::DType;
+use candle_core::{DType, Device};
 use laurel::{PRESETS, ResidualConfig};
 use models::ModelConfig;
 use records::store::RECORDS_FILE;
@@ -141,7 +140,9 @@ pub fn run_worker(_: &WorkerArgs, _: &Global) -> anyhow::Result<Exit> {
 
 /// Runs the command.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
-    check_device(global)?;
+    if !matches!(global.device()?, Device::Cpu) {
+        bail!("--device: expected `cpu` for measuring, found `{}`", global.device);
+    }
     if let Some(folder) = &args.from_criterion {
         return add(criterion::rows(folder, args.keep_raw)?, args, global);
     }

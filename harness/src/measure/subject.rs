@@ -60,6 +60,11 @@ impl InferenceDtype {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_default(dtype: &InferenceDtype) -> bool {
+    *dtype == InferenceDtype::default()
+}
+
 /// The rate that `mfu` refers to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -102,11 +107,11 @@ pub struct Workload {
     pub output_length: usize,
     /// Bytes that the probe `ballast` touches.
     pub ballast_bytes: u64,
-    /// Number format of inference.
-    #[serde(default)]
+    /// Number format of inference. Left out of a job when it is the default, so that an older build can serve as the reference.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub inference_dtype: InferenceDtype,
     /// What `mfu` refers to.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak: Option<Peak>,
 }
 
@@ -371,6 +376,14 @@ mod tests {
         let ids = Tensor::from_vec(vec![1u32, 2, 3], (1, 3), &Device::Cpu).unwrap();
         let logits = model.forward(&ids).unwrap().to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!(logits.iter().all(|logit| logit.is_finite()) && logits.iter().any(|logit| *logit != logits[0]));
+    }
+
+    #[test]
+    fn a_default_workload_is_a_job_that_older_builds_read() {
+        let text = serde_json::to_string(&Workload::default()).unwrap();
+        assert!(!text.contains("inference_dtype") && !text.contains("peak"), "{text}");
+        let bf16 = Workload { inference_dtype: InferenceDtype::Bf16, ..Workload::default() };
+        assert_eq!(serde_json::from_str::<Workload>(&serde_json::to_string(&bf16).unwrap()).unwrap(), bf16);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod command_line;
 mod configs;
+mod costs;
 mod demo_world;
 mod eval_parity;
 mod evaluation;
@@ -11,7 +12,10 @@ mod image_learning;
 mod layering;
 mod learning;
 mod measure;
+mod measured;
+mod own_model;
 mod sandbox;
+mod shards;
 mod support;
 mod trouble;
 mod vision;

@@ -269,6 +269,14 @@ fn judge_noisy(rule: &Rule, cell: String, rows: &[&Row], relevant: &[&Row], inpu
         result.reason = format!("`{field}` differs: reference `{a}`, candidate `{b}`");
         return Ok(result);
     }
+    // Pairs are pooled within one machine only: another one has another noise, and may have another ratio.
+    if let Some((field, a, b)) =
+        main.iter().chain(&confirmation).find_map(|(other, _)| differing_field(main[0].0, other, &["host_fingerprint"]))
+    {
+        result.verdict = Verdict::NotComparable;
+        result.reason = format!("`{field}` differs between pairs: `{a}` and `{b}`; judge the records of one machine");
+        return Ok(result);
+    }
     let medians = median_sides(&main)?;
     (result.reference, result.candidate) = (Some(medians.0), Some(medians.1));
     result.change = Some(medians.1 / medians.0 - 1.0);

@@ -68,13 +68,12 @@ pub(crate) fn read(path: &Path, builder: &mut StudyBuilder) -> Result<bool, Repo
     for (at, (own, id)) in rows.into_iter().zip(ids.iter()).enumerate() {
         if is_start[at] {
             let codes: Box<[u32]> = shared.iter().map(|column| column.code(at)).chain([u32::from(own.is_by_worker())]).collect();
-            place = match places.get(&codes) {
-                Some(place) => *place,
-                None => {
-                    let place = builder.group_of(&row_of(&shared, at)?, own.is_by_worker());
-                    places.insert(codes, place);
-                    place
-                }
+            place = if let Some(place) = places.get(&codes) {
+                *place
+            } else {
+                let place = builder.group_of(&row_of(&shared, at)?, own.is_by_worker());
+                places.insert(codes, place);
+                place
             };
         }
         builder.insert(id.unwrap_or_default(), own, place);

@@ -11,6 +11,7 @@
 //! Source: measurement.md section 9.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use records::{Better, RecordKind, Row};
 
@@ -221,7 +222,7 @@ impl Contrast {
         if self.standing() == Standing::Unresolved
             && let Some(detectable) = self.detectable
         {
-            text.push_str(&format!(", detectable {}{unit}", fixed(detectable / scale.divisor, decimals)));
+            let _ = write!(text, ", detectable {}{unit}", fixed(detectable / scale.divisor, decimals));
         }
         text
     }

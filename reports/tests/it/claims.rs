@@ -37,9 +37,10 @@ fn scatter(row: &Row, seed: i64) -> f64 {
 /// Five seeds around a value; `noise` is the spread that pairing does not remove.
 fn five(like: &Row, centre: f64, noise: f64) -> Vec<Row> {
     (0..5)
-        .map(|seed| {
-            let value = centre + 0.05 * SCATTER[seed] + noise * scatter(like, seed as i64);
-            Row { seed: Some(seed as i64), value: Some(value), ..like.clone() }
+        .zip(SCATTER)
+        .map(|(seed, shared)| {
+            let value = centre + 0.05 * shared + noise * scatter(like, seed);
+            Row { seed: Some(seed), value: Some(value), ..like.clone() }
         })
         .collect()
 }
@@ -76,7 +77,7 @@ fn timed(metric: &str, ratios: &[(&str, f64)]) -> Vec<Row> {
 
 fn standing(id: &str, rows: Vec<Row>) -> Standing {
     let found = claim(id, rows);
-    println!("{id}: {} — {}", found.standing.as_str(), found.evidence);
+    eprintln!("{id}: {} — {}", found.standing.as_str(), found.evidence);
     found.standing
 }
 

@@ -2,6 +2,8 @@
 //! what was expected and what was found.
 use candle_core::{DType, Result, Tensor, bail};
 
+use crate::fused::Merge;
+
 /// `bail!` with the project's order of facts.
 macro_rules! mismatch {
     ($op:expr, $arg:expr, $expected:expr, $found:expr) => {
@@ -115,23 +117,41 @@ pub(crate) fn check_targets(op: &str, n: usize, targets: &Tensor) -> Result<()> 
 
 /// `(D, r)` of `x + (x·down)·up`.
 pub(crate) fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<(usize, usize)> {
-    let features = last_axis("low_rank_add", "x", x)?;
+    let features = last_axis("low_rank", "x", x)?;
     let rank = match down.dims() {
         &[found, rank] if found == features && rank > 0 => rank,
-        found => mismatch!("low_rank_add", "down", format!("shape [{features}, r]"), found),
+        found => mismatch!("low_rank", "down", format!("shape [{features}, r]"), found),
     };
     if up.dims() != [rank, features] {
-        mismatch!("low_rank_add", "up", format!("shape [{rank}, {features}]"), up.dims());
+        mismatch!("low_rank", "up", format!("shape [{rank}, {features}]"), up.dims());
     }
     Ok((features, rank))
 }
 
-/// Width of the last axis; `ab` is `[2]` or `[2, D]`.
-pub(crate) fn merge(fx: &Tensor, residual: &Tensor, ab: &Tensor) -> Result<usize> {
-    let features = last_axis("merge", "fx", fx)?;
-    same_shape("merge", "residual", fx, residual)?;
-    if ab.dims() != [2] && ab.dims() != [2, features] {
+/// Width of the last axis of the operands of `merge`.
+pub(crate) fn merge(args: &Merge<'_>) -> Result<usize> {
+    let features = last_axis("merge", "fx", args.fx)?;
+    same_shape("merge", "x", args.fx, args.x)?;
+    if let Some(fx2) = args.fx2 {
+        same_shape("merge", "fx2", args.fx, fx2)?;
+    }
+    if let Some(ab) = args.ab
+        && ab.dims() != [2]
+        && ab.dims() != [2, features]
+    {
         mismatch!("merge", "ab", format!("shape [2] or [2, {features}]"), ab.dims());
+    }
+    if let Some((down, up)) = args.map {
+        low_rank(args.x, down, up)?;
+    }
+    for (z, up) in args.branches {
+        let rank = last_axis("merge", "z", z)?;
+        if z.dims()[..z.rank() - 1] != args.fx.dims()[..args.fx.rank() - 1] {
+            mismatch!("merge", "z", format!("the rows of {:?}", args.fx.dims()), z.dims());
+        }
+        if up.dims() != [rank, features] {
+            mismatch!("merge", "up", format!("shape [{rank}, {features}]"), up.dims());
+        }
     }
     Ok(features)
 }

@@ -21,16 +21,23 @@
 mod access;
 mod check;
 pub mod cpu;
+mod element;
 mod fused;
 mod gemm;
 pub mod infer;
+mod numerics;
 mod parallel;
 pub mod plain;
 mod simd;
+mod stand_in;
+mod tape;
 
 pub use fused::{
-    AdamWParams, adamw_step, add, causal_attention, cross_entropy, embedding, gelu_erf, gelu_tanh, grad_sq_norm, layer_norm,
-    linear, linear_cross_entropy, low_rank, low_rank_add, merge, rms_norm, rotary, silu, swiglu, token_nll,
+    AdamWParams, Merge, adamw_step, add, cast, causal_attention, cross_entropy, embedding, gelu_erf, gelu_tanh, grad_sq_norm,
+    layer_norm, layer_norm_as, linear, linear_cross_entropy, linear_cross_entropy_in, linear_in, low_rank, merge, rms_norm,
+    rms_norm_as, rotary, silu, swiglu, token_nll,
 };
 pub use infer::{KvSlab, attention_cached};
+pub use numerics::Numerics;
 pub use plain::IGNORED;
+pub use tape::{Tape, reshape};

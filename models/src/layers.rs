@@ -4,8 +4,9 @@
 //! fused norms drop gradients silently, architecture.md section 9). And each keeps the names of its parameters, so that
 //! `init` can fill them from streams keyed by (seed, name).
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
+use kernels::Numerics;
 
 use crate::decoder::NormKind;
 use crate::init::{Distribution, fill};
@@ -49,8 +50,8 @@ impl Linear {
     }
 
     /// `[.., in] -> [.., out]`.
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        kernels::linear(x, self.weight.tensor(), self.bias.as_ref().map(Param::tensor))
+    pub(crate) fn forward(&self, x: &Tensor, numerics: Numerics) -> Result<Tensor> {
+        kernels::linear_in(numerics, x, self.weight.tensor(), self.bias.as_ref().map(Param::tensor))
     }
 
     /// Weight and bias, for operations that fuse what follows.
@@ -82,11 +83,12 @@ impl Norm {
         Ok(Self { weight, bias, eps })
     }
 
-    /// `[.., D] -> [.., D]`.
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// `[.., D] -> [.., D]`, what the products behind it read: bf16 in that numerics, else the dtype of `x`.
+    pub(crate) fn forward(&self, x: &Tensor, numerics: Numerics) -> Result<Tensor> {
+        let dtype = if numerics == Numerics::Bf16 { DType::BF16 } else { x.dtype() };
         match &self.bias {
-            None => kernels::rms_norm(x, self.weight.tensor(), self.eps),
-            Some(bias) => kernels::layer_norm(x, self.weight.tensor(), Some(bias.tensor()), self.eps),
+            None => kernels::rms_norm_as(x, self.weight.tensor(), self.eps, dtype),
+            Some(bias) => kernels::layer_norm_as(x, self.weight.tensor(), Some(bias.tensor()), self.eps, dtype),
         }
     }
 

@@ -122,6 +122,7 @@ pub(super) fn evaluate_suite(suite: &str, out: &Path, global: &Global) -> anyhow
 /// # Errors
 /// Unknown names, unusable models or data, a full disk.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    global.check_scores_are_f32()?;
     let plan = plan(args, global)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(args, &plan));
     if args.dry_run {

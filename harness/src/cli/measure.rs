@@ -138,9 +138,10 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
         bail!("--pairs: expected at least 1, found 0");
     }
     let files = if args.config.is_empty() { suite_configs(&args.suite)? } else { args.config.clone() };
+    let sets: Vec<String> = global.numerics_set().into_iter().collect();
     let mut subjects = Vec::new();
     for file in &files {
-        let config = TrainConfig::load(file, &[], None)?;
+        let config = TrainConfig::load(file, &sets, None)?;
         for config in variants(&config, args)? {
             subjects.push(subject(config, args, global)?);
         }

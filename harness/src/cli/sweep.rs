@@ -2,11 +2,12 @@
 
 use super::{Exit, Format, Global, output};
 use crate::config::{SweepConfig, TrainConfig, sweep::SweepRun};
+use crate::error::Hint as _;
 use crate::plan::Shard;
 use crate::run::RunDirectory;
 use crate::sweep;
 use crate::train::{Summary, TrainOptions};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use models::Model as _;
 use serde_json::json;
 use std::path::PathBuf;
@@ -45,6 +46,10 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     super::train::check_device(global)?;
+    if global.numerics.is_some() {
+        return Err(anyhow!("--numerics: a sweep takes it from its configs"))
+            .hint("put `numerics = [\"f32\", \"bf16\"]` into the sweep's grid");
+    }
     if args.jobs == 0 {
         bail!("--jobs: expected at least 1, found 0");
     }

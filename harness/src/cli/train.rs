@@ -52,6 +52,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     check_device(global)?;
     let mut sets = args.sets.clone();
     sets.extend(args.max_steps.map(|steps| format!("max_steps={steps}")));
+    sets.extend(global.numerics_set());
     let config = TrainConfig::load(&args.config, &sets, args.seed)?;
     if !args.shard.takes(0) {
         return Ok(Exit::Fine);

@@ -3,7 +3,7 @@
 use super::{Invalid, Loaded, project_root};
 use crate::error::Hint as _;
 use models::ModelConfig;
-use records::{RunId, Tier};
+use records::{Numerics, RunId, Tier};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -34,6 +34,9 @@ pub struct TrainConfig {
     /// Steps between checkpoints; 0 writes one at the end only.
     #[serde(default)]
     pub checkpoint_every: u64,
+    /// How matrix products are computed in training steps; validation is always `f32`.
+    #[serde(default, skip_serializing_if = "is_f32")]
+    pub numerics: Numerics,
     /// Newest checkpoints kept.
     #[serde(default = "two")]
     pub keep_checkpoints: usize,
@@ -127,6 +130,10 @@ pub enum Schedule {
     Constant,
 }
 
+/// `f32` is left out, so that it names the same runs as before there was a choice.
+fn is_f32(numerics: &Numerics) -> bool {
+    *numerics == Numerics::F32
+}
 fn full_tier() -> Tier {
     Tier::Full
 }
@@ -219,6 +226,15 @@ impl TrainConfig {
     /// SHA-256 of everything but the seed; the same wherever the project lies, as paths count as written.
     pub fn sha256(&self) -> String {
         super::hash(self, &["seed"])
+    }
+
+    /// The numerics of training steps, as the network takes it.
+    pub fn kernel_numerics(&self) -> kernels::Numerics {
+        match self.numerics {
+            Numerics::F32 => kernels::Numerics::F32,
+            Numerics::F32Split => kernels::Numerics::F32Split,
+            Numerics::Bf16 => kernels::Numerics::Bf16,
+        }
     }
 
     /// The run's name: `<name>/<8 hex of the hash>-s<seed>`.

@@ -146,7 +146,7 @@ impl Subject {
     /// When the checkpoint does not fit.
     pub fn build(&self) -> anyhow::Result<(ParamStore, Decoder)> {
         let store = ParamStore::new(DType::F32, &self.device());
-        let model = Decoder::new(self.decoder(), store.var_builder())?;
+        let model = Decoder::new(self.decoder(), store.var_builder())?.with_numerics(self.config.kernel_numerics());
         match &self.checkpoint {
             Some(path) => store.load(path).with_context(|| format!("cannot load the weights of `{}`", self.config.name))?,
             None => model.init_weights(self.config.seed)?,
@@ -160,7 +160,7 @@ impl Subject {
     /// As [`Subject::build`].
     pub fn build_frozen(&self) -> anyhow::Result<(ParamStore, Decoder)> {
         let (store, _) = self.build()?;
-        let frozen = Decoder::new(self.decoder(), store.freeze())?;
+        let frozen = Decoder::new(self.decoder(), store.freeze())?.with_numerics(self.config.kernel_numerics());
         Ok((store, frozen))
     }
 

@@ -117,7 +117,7 @@ fn run_steps(
     kernels::cpu::keep_freed_memory();
     let ModelConfig::Decoder(shape) = &config.model;
     let store = ParamStore::new(DType::F32, &Device::Cpu);
-    let model = Decoder::new(shape, store.var_builder())?;
+    let model = Decoder::new(shape, store.var_builder())?.with_numerics(config.kernel_numerics());
     let mut optimizer = Optimizer::new(&config.optimizer, &store);
     let (mut tokens, mut train_s) = (0, 0.0);
     match run.newest_checkpoint()? {
@@ -127,7 +127,7 @@ fn run_steps(
         }
         None => model.init_weights(config.seed)?,
     }
-    let frozen = Decoder::new(shape, store.freeze())?; // shares storage with `model`, records no graph
+    let frozen = Decoder::new(shape, store.freeze())?; // shares storage with `model`, records no graph, f32
     let mut windows = Windows::new(&corpus.train.ids, config.data.sequence_length, config.seed, &config.data.train)?;
     let valid = validation_batches(&corpus.valid.ids, config.data.sequence_length, config.batch, config.data.valid_windows);
     let validate = |step: u64, tokens: u64| -> anyhow::Result<Line> {

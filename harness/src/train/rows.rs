@@ -9,7 +9,7 @@ use records::metric::{
     BITS_PER_BYTE, FLOPS_TRAIN_STEP, GRAD_NORM_SPIKE_RATIO, INITIAL_LOSS, PARAMS_EMBEDDING, PARAMS_LAUREL, PARAMS_NON_EMBEDDING,
     PARAMS_TOTAL, TRAIN_LOSS, VAL_LOSS,
 };
-use records::{Better, CellId, InnerStat, Manifest, Metric, Numerics, RecordKind, Row, Status};
+use records::{Better, CellId, InnerStat, Manifest, Metric, RecordKind, Row, Status};
 use serde::Serialize;
 
 /// A row with the columns that a config decides: subject, variant, shape, seed. Metric, value and task are the caller's.
@@ -36,7 +36,7 @@ pub fn base_row(config: &TrainConfig, threads: usize) -> Row {
             AugmentConfig::Gemma3n { .. } => None,
         }),
         dtype: Some("f32".to_owned()),
-        numerics: Some(Numerics::F32),
+        numerics: Some(config.numerics),
         batch: Some(config.batch as u64),
         sequence_length: Some(config.data.sequence_length as u64),
         grad_accum: Some(config.grad_accum as u64),

@@ -3,6 +3,7 @@
 use super::optimizer::{Gradients, Optimizer};
 use crate::data::windows::{Batch, IGNORED};
 use candle_core::{Device, Result, Tensor};
+use kernels::Tape;
 use models::Decoder;
 
 /// What a step reports.
@@ -25,9 +26,10 @@ pub fn train_step(model: &Decoder, optimizer: &mut Optimizer, batches: &[Batch],
     let mut loss_sum = 0.0;
     for batch in batches {
         let (ids, targets) = tensors(batch, model.device())?; // [B, T] each
+        let tape = Tape::start();
         let loss = model.loss(&ids, &targets)?;
         loss_sum += f64::from(loss.to_scalar::<f32>()?);
-        gradients = optimizer.accumulate(gradients, loss.backward()?)?;
+        gradients = optimizer.accumulate(gradients, tape.backward(&loss)?)?;
     }
     let loss = loss_sum / batches.len() as f64;
     if !loss.is_finite() {

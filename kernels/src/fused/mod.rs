@@ -1,9 +1,10 @@
 //! Operations that do in one pass what candle composes of several, each with its backward.
 //!
-//! Each checks its shapes, hands anything but f32 on the CPU to [`crate::plain`], makes its arguments contiguous and applies one
+//! Each checks its shapes, hands anything but f32 (and, where its page says so, bf16) on the CPU to [`crate::plain`], makes its arguments contiguous and applies one
 //! candle custom operation. Gradients that nobody needs (`track_op` false) are not returned.
 mod activation;
 mod attention;
+mod cast;
 mod cross_entropy;
 mod embedding;
 mod linear;
@@ -16,11 +17,12 @@ mod rotary;
 pub use activation::{gelu_erf, gelu_tanh, silu, swiglu};
 pub use attention::causal_attention;
 pub(crate) use attention::softmax_rows;
-pub use cross_entropy::{cross_entropy, linear_cross_entropy, token_nll};
+pub use cast::cast;
+pub use cross_entropy::{cross_entropy, linear_cross_entropy, linear_cross_entropy_in, token_nll};
 pub use embedding::embedding;
-pub use linear::linear;
-pub use low_rank::{low_rank, low_rank_add};
-pub use merge::{add, merge};
-pub use norm::{layer_norm, rms_norm};
+pub use linear::{linear, linear_in};
+pub use low_rank::low_rank;
+pub use merge::{Merge, add, merge};
+pub use norm::{layer_norm, layer_norm_as, rms_norm, rms_norm_as};
 pub use optimizer::{AdamWParams, adamw_step, grad_sq_norm};
 pub use rotary::rotary;

@@ -1,5 +1,6 @@
 //! Wrong shapes and values name the operation, the argument, what was expected and what was found.
 use candle_core::{DType, Device, Result, Tensor};
+use kernels::Merge;
 
 use crate::cases::{ids, random};
 
@@ -14,12 +15,16 @@ fn shape_errors_name_argument_and_expectation() {
     assert!(text.contains("linear: argument `w`: expected shape [out, 3], found [4, 5]"), "{text}");
     let text = message(kernels::rms_norm(&x, &random(&[4], 1), 1e-5));
     assert!(text.contains("rms_norm: argument `weight`: expected shape [3], found [4]"), "{text}");
-    let text = message(kernels::merge(&x, &x, &random(&[3], 1)));
+    let text = message(kernels::merge(&Merge { ab: Some(&random(&[3], 1)), ..Merge::plain(&x, &x) }));
     assert!(text.contains("merge: argument `ab`: expected shape [2] or [2, 3], found [3]"), "{text}");
     let (q, kv) = (random(&[1, 2, 3, 4], 0), random(&[1, 2, 2, 4], 1));
     assert!(message(kernels::causal_attention(&q, &kv, &kv, 1.)).contains("divides 3"));
     assert!(message(kernels::rotary(&random(&[1, 2, 1, 3], 0), &x, &x)).contains("even head dimension"));
-    assert!(message(kernels::low_rank_add(&x, &random(&[3, 2], 1), &random(&[3, 2], 2))).contains("`up`"));
+    let (down, up) = (random(&[3, 2], 1), random(&[3, 2], 2));
+    assert!(message(kernels::low_rank(&x, &down, &up)).contains("`up`"));
+    assert!(message(kernels::merge(&Merge { map: Some((&down, &up)), ..Merge::plain(&x, &x) })).contains("`up`"));
+    let text = message(kernels::merge(&Merge { branches: &[(w.clone(), up)], ..Merge::plain(&x, &x) }));
+    assert!(text.contains("merge: argument `z`: expected the rows of [2, 3], found [4, 5]"), "{text}");
     assert!(message(kernels::swiglu(&x, &w)).contains("`up`"));
     assert!(
         message(kernels::layer_norm(&Tensor::zeros((2, 0), DType::F32, &Device::Cpu).unwrap(), &x, None, 1e-5))

@@ -3,6 +3,7 @@ mod cases;
 mod cpu;
 mod errors;
 mod infer;
+mod numerics;
 mod optimizer;
 mod parity;
 mod plain;

@@ -8,6 +8,7 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
+use kernels::Numerics;
 
 use super::cache::LayerCache;
 use super::config::DecoderConfig;
@@ -19,6 +20,8 @@ pub(crate) struct Context<'a> {
     pub(crate) rotation: Option<&'a (Tensor, Tensor)>,
     /// Keys and values of this layer so far; absent for the training form.
     pub(crate) cache: Option<LayerCache<'a>>,
+    /// How products are computed.
+    pub(crate) numerics: Numerics,
 }
 
 #[derive(Debug)]
@@ -50,10 +53,11 @@ impl Attention {
     /// `[B, T, D] -> [B, T, D]`.
     pub(crate) fn forward(&self, x: &Tensor, context: &mut Context<'_>) -> Result<Tensor> {
         let (batch, new_tok, _) = x.dims3()?;
-        let heads = |y: Tensor, count: usize| y.reshape((batch, new_tok, count, self.head_dim)); // [B, T, heads, d]
-        let q = heads(self.q_proj.forward(x)?, self.num_attention_heads)?;
-        let k = heads(self.k_proj.forward(x)?, self.num_key_value_heads)?;
-        let v = heads(self.v_proj.forward(x)?, self.num_key_value_heads)?;
+        let numerics = context.numerics;
+        let heads = |y: Tensor, count: usize| kernels::reshape(&y, (batch, new_tok, count, self.head_dim)); // [B, T, heads, d]
+        let q = heads(self.q_proj.forward(x, numerics)?, self.num_attention_heads)?;
+        let k = heads(self.k_proj.forward(x, numerics)?, self.num_key_value_heads)?;
+        let v = heads(self.v_proj.forward(x, numerics)?, self.num_key_value_heads)?;
         let (q, k) = match context.rotation {
             Some((cos, sin)) => (kernels::rotary(&q, cos, sin)?, kernels::rotary(&k, cos, sin)?),
             None => (q, k),
@@ -63,7 +67,8 @@ impl Attention {
             None => kernels::causal_attention(&q, &k, &v, scale)?,
             Some(cache) => cache.attend(&q, &k, &v, scale)?,
         };
-        self.o_proj.forward(&y.reshape((batch, new_tok, self.num_attention_heads * self.head_dim))?)
+        let y = kernels::reshape(&y, (batch, new_tok, self.num_attention_heads * self.head_dim))?;
+        self.o_proj.forward(&y, numerics)
     }
 
     pub(crate) fn init(&self, std: f64, output_std: f64, seed: u64) -> Result<()> {

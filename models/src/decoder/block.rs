@@ -16,6 +16,7 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
+use kernels::Numerics;
 use laurel::{FeatureAxis, Needs, Placement, Residual, ResidualConfig, ResidualStream};
 
 use super::attention::{Attention, Context};
@@ -62,34 +63,40 @@ impl Block {
             Sites::Parts { attention, mlp } => {
                 let a = self.attention(&stream.read(attention)?, Some(stream), context)?;
                 stream.write(attention, &a)?;
-                let m = self.mlp(&stream.read(mlp)?, Some(stream))?;
+                let m = self.mlp(&stream.read(mlp)?, Some(stream), context.numerics)?;
                 stream.write(mlp, &m)
             }
             Sites::Layer { residual, attention_carry } => {
                 let x = stream.read(residual)?;
                 let a = self.attention(&x, Some(stream), context)?;
-                let m = self.mlp(&kernels::add(&x, &a)?, None)?;
+                let m = self.mlp(&kernels::add(&x, &a)?, None, context.numerics)?;
                 let carried = if *attention_carry == 1.0 { a } else { (a * *attention_carry)? };
-                stream.write(residual, &kernels::add(&carried, &m)?)
+                stream.write_sum(residual, &carried, &m)
             }
         }
     }
 
     /// Pre-norm and attention; a stream that wants the normed input is told.
     fn attention(&self, x: &Tensor, stream: Option<&mut ResidualStream>, context: &mut Context<'_>) -> Result<Tensor> {
-        let normed = self.input_layernorm.forward(x)?;
-        if let Some(stream) = stream {
-            stream.observe(&normed);
-        }
+        let normed = self.input_layernorm.forward(x, context.numerics)?;
+        self.observe(stream, x, &normed)?;
         self.self_attn.forward(&normed, context)
     }
 
-    fn mlp(&self, x: &Tensor, stream: Option<&mut ResidualStream>) -> Result<Tensor> {
-        let normed = self.post_attention_layernorm.forward(x)?;
-        if let Some(stream) = stream {
-            stream.observe(&normed);
+    fn mlp(&self, x: &Tensor, stream: Option<&mut ResidualStream>, numerics: Numerics) -> Result<Tensor> {
+        let normed = self.post_attention_layernorm.forward(x, numerics)?;
+        self.observe(stream, x, &normed)?;
+        self.mlp.forward(&normed, numerics)
+    }
+
+    /// Tells a stream that wants it what the norm made of `x`, in the stream's dtype.
+    fn observe(&self, stream: Option<&mut ResidualStream>, x: &Tensor, normed: &Tensor) -> Result<()> {
+        if let Some(stream) = stream
+            && self.sites.needs().normed
+        {
+            stream.observe(&kernels::cast(normed, x.dtype())?);
         }
-        self.mlp.forward(&normed)
+        Ok(())
     }
 
     pub(crate) fn sites(&self) -> &Sites {

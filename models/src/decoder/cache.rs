@@ -132,6 +132,6 @@ impl LayerCache<'_> {
     pub(crate) fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Tensor> {
         self.keys.append(self.rows, k, self.past)?;
         self.values.append(self.rows, v, self.past)?;
-        kernels::attention_cached(q, self.keys, self.values, self.past, scale)?.to_dtype(q.dtype())
+        kernels::cast(&kernels::attention_cached(q, self.keys, self.values, self.past, scale)?, q.dtype())
     }
 }

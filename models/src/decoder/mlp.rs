@@ -8,6 +8,7 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
+use kernels::Numerics;
 
 use super::config::{DecoderConfig, MlpKind};
 use crate::layers::Linear;
@@ -36,14 +37,14 @@ impl Mlp {
     }
 
     /// `[B, T, D] -> [B, T, D]`.
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let up = self.up_proj.forward(x)?; // [B, T, F]
+    pub(crate) fn forward(&self, x: &Tensor, numerics: Numerics) -> Result<Tensor> {
+        let up = self.up_proj.forward(x, numerics)?; // [B, T, F]
         let hidden = match (&self.gate_proj, self.kind) {
-            (Some(gate), _) => kernels::swiglu(&gate.forward(x)?, &up)?,
+            (Some(gate), _) => kernels::swiglu(&gate.forward(x, numerics)?, &up)?,
             (None, MlpKind::GeluErf) => kernels::gelu_erf(&up)?,
             (None, _) => kernels::gelu_tanh(&up)?,
         };
-        self.down_proj.forward(&hidden)
+        self.down_proj.forward(&hidden, numerics)
     }
 
     pub(crate) fn init(&self, std: f64, output_std: f64, seed: u64) -> Result<()> {

@@ -25,6 +25,7 @@ mod rotary;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
+use kernels::Numerics;
 use laurel::{Needs, Residual, ResidualStream};
 
 use self::attention::Context;
@@ -59,6 +60,7 @@ pub struct Decoder {
     head: Head,
     rotary: Option<Rotary>,
     needs: Needs,
+    numerics: Numerics,
 }
 
 impl Decoder {
@@ -95,7 +97,21 @@ impl Decoder {
             head,
             rotary: Rotary::new(config, vb.dtype(), vb.device())?,
             needs,
+            numerics: Numerics::F32,
         })
+    }
+
+    /// The same network with products in the given numerics; a new one computes in f32.
+    ///
+    /// With [`Numerics::Bf16`] the activations between products are bf16 while the residual stream is f32.
+    #[must_use]
+    pub fn with_numerics(self, numerics: Numerics) -> Self {
+        Self { numerics, ..self }
+    }
+
+    /// How products are computed.
+    pub fn numerics(&self) -> Numerics {
+        self.numerics
     }
 
     /// Fills every parameter in place from generators keyed by (seed, parameter name).
@@ -172,20 +188,22 @@ impl Decoder {
     /// Activations `[.., D]` to logits `[.., V]`.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         match &self.head {
-            Head::Tied { bias } => kernels::linear(hidden, self.embed_tokens.table(), bias.as_ref().map(Param::tensor)),
-            Head::Untied(linear) => linear.forward(hidden),
+            Head::Tied { bias } => {
+                kernels::linear_in(self.numerics, hidden, self.embed_tokens.table(), bias.as_ref().map(Param::tensor))
+            }
+            Head::Untied(linear) => linear.forward(hidden, self.numerics),
         }
     }
 
     /// Mean cross-entropy of `targets` (u32 `[B, T]`, `u32::MAX` where ignored) in nats per token, a scalar;
     /// differentiable. The logits are never kept as a whole.
     pub fn loss(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        let rows = self.hidden(ids)?.reshape(((), self.config.hidden_size))?; // [B·T, D]
+        let rows = kernels::reshape(&self.hidden(ids)?, (ids.elem_count(), self.config.hidden_size))?; // [B·T, D]
         let (weight, bias) = match &self.head {
             Head::Tied { bias } => (self.embed_tokens.table(), bias.as_ref().map(Param::tensor)),
             Head::Untied(linear) => linear.parts(),
         };
-        kernels::linear_cross_entropy(&rows, weight, bias, &targets.flatten_all()?)
+        kernels::linear_cross_entropy_in(self.numerics, &rows, weight, bias, &targets.flatten_all()?)
     }
 
     /// Runs new tokens behind what `cache` holds and appends them to it; forward only.
@@ -213,13 +231,16 @@ impl Decoder {
         let mut stream = ResidualStream::start(self.embed(ids, past)?, self.needs); // [B, T, D]
         for (i, layer) in self.layers.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| cache.layer(i, &rows, past));
-            layer.forward(&mut stream, &mut Context { rotation: rotation.as_ref(), cache })?;
+            layer.forward(&mut stream, &mut Context { rotation: rotation.as_ref(), cache, numerics: self.numerics })?;
         }
-        self.norm.forward(&stream.finish()?)
+        self.norm.forward(&stream.finish()?, self.numerics)
     }
 
     fn embed(&self, ids: &Tensor, past: &[usize]) -> Result<Tensor> {
-        let tokens = self.embed_tokens.forward(ids)?; // [B, T, D]
+        let mut tokens = self.embed_tokens.forward(ids)?; // [B, T, D]
+        if self.numerics == Numerics::Bf16 {
+            tokens = kernels::cast(&tokens, DType::F32)?; // the stream, also of a network whose parameters are bf16
+        }
         let Some(table) = &self.embed_positions else { return Ok(tokens) };
         let positions = position_ids(past, ids.dim(1)?, self.config.max_position_embeddings, ids.device())?;
         kernels::add(&tokens, &table.forward(&positions)?)

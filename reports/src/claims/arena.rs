@@ -147,8 +147,6 @@ pub struct Contrast {
     pub interval: Option<(f64, f64)>,
     /// Interval at 1 − 0.05/comparisons.
     corrected: Option<(f64, f64)>,
-    /// Smallest difference shown with 80 % power.
-    pub detectable: Option<f64>,
     unit: String,
 }
 
@@ -160,7 +158,7 @@ impl Contrast {
     pub fn of(values: &[f64], comparisons: usize, unit: &str, metric: &str) -> Result<Self, ReportError> {
         let n = values.len();
         let mean = if n == 0 { 0.0 } else { values.iter().sum::<f64>() / n as f64 };
-        let mut found = Self { n, mean, sd: None, interval: None, corrected: None, detectable: None, unit: unit.to_owned() };
+        let mut found = Self { n, mean, sd: None, interval: None, corrected: None, unit: unit.to_owned() };
         // A spread of rounding only would claim certainty.
         if n < 2 || values.iter().all(|value| (value - mean).abs() <= 1e-12 * mean.abs().max(1e-3)) {
             return Ok(found);
@@ -172,8 +170,12 @@ impl Contrast {
         found.corrected = Some(ends(at(1.0 - 0.05 / comparisons.max(1) as f64)?));
         let sd = stats::describe::sample_sd(values).map_err(ReportError::stats(what()))?;
         found.sd = Some(sd);
-        found.detectable = stats::power::minimal_detectable_difference(sd, n, 0.05, 0.8).ok().map(|found| found.difference);
         Ok(found)
+    }
+
+    /// Smallest difference shown with 80 % power.
+    pub fn detectable(&self) -> Option<f64> {
+        stats::power::minimal_detectable_difference(self.sd?, self.n, 0.05, 0.8).ok().map(|found| found.difference)
     }
 
     /// Whether it is shown to be positive.
@@ -220,7 +222,7 @@ impl Contrast {
         let show = |x: f64| Signed(x / scale.divisor, decimals).to_string();
         let mut text = format!("{} [{}, {}]{unit}, n = {}", show(self.mean), show(low), show(high), self.n);
         if self.standing() == Standing::Unresolved
-            && let Some(detectable) = self.detectable
+            && let Some(detectable) = self.detectable()
         {
             let _ = write!(text, ", detectable {}{unit}", fixed(detectable / scale.divisor, decimals));
         }
@@ -250,7 +252,7 @@ mod tests {
         assert_eq!((found.standing(), found.n), (Standing::Unresolved, 3));
         let (low, high) = found.interval.unwrap();
         assert!((low + 0.0484).abs() < 1e-4 && (high - 0.4484).abs() < 1e-4);
-        assert!((found.detectable.unwrap() - 0.326).abs() < 2e-3, "{:?}", found.detectable);
+        assert!((found.detectable().unwrap() - 0.326).abs() < 2e-3, "{:?}", found.detectable());
         assert!(found.words().contains("detectable 0.33 nat/tok"), "{}", found.words());
         let clear = Contrast::of(&[0.19, 0.2, 0.21], 1, "nat/tok", "val_loss").unwrap();
         assert_eq!(clear.standing(), Standing::Supported);

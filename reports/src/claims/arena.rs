@@ -55,11 +55,13 @@ impl<'a> Arena<'a> {
         metric.ends_with("_s") || metric.ends_with("_bytes") || metric.starts_with("params") || metric.starts_with("flops")
     }
 
-    /// The subject of a variant (`naive` takes any naive+L); one without a detail before swept ones.
+    /// The subject of a variant (`naive` takes any naive+L). Where a sweep has several, the first by name, a control (scalars that do
+    /// not learn) last; the evidence then says which one it was.
     pub(super) fn subject(&self, variant: &str) -> Option<&Subject> {
         let is_it =
             |subject: &&Subject| subject.variant == variant || (variant == "naive" && subject.variant.starts_with("naive"));
-        self.members.iter().find(is_it)
+        let is_control = |subject: &Subject| self.setting(subject, "residual_gamma").as_deref() == Some("fixed");
+        self.members.iter().filter(is_it).min_by_key(|subject| is_control(subject))
     }
 
     /// The subject of a variant at a value of a column (rank 16), if that is recorded.

@@ -95,6 +95,17 @@ fn better_worse_and_undecided() {
 }
 
 #[test]
+fn a_control_does_not_stand_for_its_variant_and_a_swept_reference_is_named() {
+    let mut rows = swept("pa", |row| row.residual_gamma = Some("fixed".into()), 3.0, 0.001);
+    rows.extend(swept("pa", |row| row.residual_gamma = Some("learned".into()), 2.9, 0.001));
+    for (rate, loss) in [(1e-3, 3.1), (3e-3, 3.0)] {
+        rows.extend(swept("plain", |row| row.learning_rate = Some(rate), loss, 0.001));
+    }
+    let found = claim("C13", rows);
+    assert!(found.evidence.contains("PA gamma-learned against Baseline rate0.001 +0.20"), "{}", found.evidence);
+}
+
+#[test]
 fn equality_needs_both_bounds_inside_the_margin() {
     let accuracies = |lr: f64, noise: f64| -> Vec<Row> {
         [("rw+lr", lr), ("naive+1", 0.75), ("plain", 0.74)]

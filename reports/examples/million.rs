@@ -24,7 +24,7 @@ const VARIANTS: [(&str, f64); 8] = [
     ("rw+pa", 2.952),
     ("rw+lr+pa", 2.95),
 ];
-const SEEDS: usize = 5;
+const SEEDS: u8 = 5;
 const TASKS: usize = 40;
 
 fn base(variant: &str, seed: i64, metric: &str, value: f64) -> Row {
@@ -65,9 +65,10 @@ fn noise(at: usize) -> f64 {
 fn row(at: usize, count: usize) -> Row {
     let (variant, loss) = VARIANTS[at % VARIANTS.len()];
     let at = at / VARIANTS.len();
-    let seed = (at % SEEDS) as i64;
-    let at = at / SEEDS;
-    let u = noise(at * 64 + (seed as usize) * 8 + variant.len());
+    let seed = (at % usize::from(SEEDS)) as u8;
+    let at = at / usize::from(SEEDS);
+    let u = noise(at * 64 + usize::from(seed) * 8 + variant.len());
+    let seed = i64::from(seed);
     match at % 12 {
         // Worker samples, in pairs against plain.
         0 => {

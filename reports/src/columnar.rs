@@ -8,7 +8,7 @@
 //! Only columns that a report reads are decoded. The rows of a whole file, decoded at once into [`records::Row`]s of a hundred columns,
 //! would need two gigabytes.
 //!
-//! Source: issue of the million records; measurement.md section 14 for the columns.
+//! Source: measurement.md section 14 for the columns.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -63,18 +63,18 @@ pub(crate) fn read(path: &Path, builder: &mut StudyBuilder) -> Result<bool, Repo
         let (supported, found) = (SCHEMA, i32::try_from(found).unwrap_or(i32::MAX));
         return Err(RecordError::NewerSchema { path: path.to_owned(), line: 1, supported, found }.into());
     }
+    builder.reserve(rows.len());
     let mut places: HashMap<Box<[u32]>, usize> = HashMap::new();
     let mut place = 0;
     for (at, (own, id)) in rows.into_iter().zip(ids.iter()).enumerate() {
         if is_start[at] {
             let codes: Box<[u32]> = shared.iter().map(|column| column.code(at)).chain([u32::from(own.is_by_worker())]).collect();
-            place = match places.get(&codes) {
-                Some(place) => *place,
-                None => {
-                    let place = builder.group_of(&row_of(&shared, at)?, own.is_by_worker());
-                    places.insert(codes, place);
-                    place
-                }
+            place = if let Some(place) = places.get(&codes) {
+                *place
+            } else {
+                let place = builder.group_of(&row_of(&shared, at)?, own.is_by_worker());
+                places.insert(codes, place);
+                place
             };
         }
         builder.insert(id.unwrap_or_default(), own, place);

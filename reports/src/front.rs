@@ -97,7 +97,9 @@ pub(crate) fn fronts(study: &Study) -> Result<Vec<Front>, ReportError> {
     }
     // One family needs no name in the file names.
     if done.len() == 1 {
-        found.iter_mut().for_each(|front| front.name = front.cost.to_owned());
+        for front in &mut found {
+            front.name = front.cost.to_owned();
+        }
     }
     Ok(found)
 }

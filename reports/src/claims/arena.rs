@@ -11,6 +11,7 @@
 //! Source: measurement.md section 9.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use records::{Better, RecordKind, Row};
 
@@ -54,11 +55,13 @@ impl<'a> Arena<'a> {
         metric.ends_with("_s") || metric.ends_with("_bytes") || metric.starts_with("params") || metric.starts_with("flops")
     }
 
-    /// The subject of a variant (`naive` takes any naive+L); one without a detail before swept ones.
+    /// The subject of a variant (`naive` takes any naive+L). Where a sweep has several, the first by name, a control (scalars that do
+    /// not learn) last; the evidence then says which one it was.
     pub(super) fn subject(&self, variant: &str) -> Option<&Subject> {
         let is_it =
             |subject: &&Subject| subject.variant == variant || (variant == "naive" && subject.variant.starts_with("naive"));
-        self.members.iter().find(is_it)
+        let is_control = |subject: &Subject| self.setting(subject, "residual_gamma").as_deref() == Some("fixed");
+        self.members.iter().filter(is_it).min_by_key(|subject| is_control(subject))
     }
 
     /// The subject of a variant at a value of a column (rank 16), if that is recorded.
@@ -146,8 +149,6 @@ pub struct Contrast {
     pub interval: Option<(f64, f64)>,
     /// Interval at 1 − 0.05/comparisons.
     corrected: Option<(f64, f64)>,
-    /// Smallest difference shown with 80 % power.
-    pub detectable: Option<f64>,
     unit: String,
 }
 
@@ -159,7 +160,7 @@ impl Contrast {
     pub fn of(values: &[f64], comparisons: usize, unit: &str, metric: &str) -> Result<Self, ReportError> {
         let n = values.len();
         let mean = if n == 0 { 0.0 } else { values.iter().sum::<f64>() / n as f64 };
-        let mut found = Self { n, mean, sd: None, interval: None, corrected: None, detectable: None, unit: unit.to_owned() };
+        let mut found = Self { n, mean, sd: None, interval: None, corrected: None, unit: unit.to_owned() };
         // A spread of rounding only would claim certainty.
         if n < 2 || values.iter().all(|value| (value - mean).abs() <= 1e-12 * mean.abs().max(1e-3)) {
             return Ok(found);
@@ -171,8 +172,12 @@ impl Contrast {
         found.corrected = Some(ends(at(1.0 - 0.05 / comparisons.max(1) as f64)?));
         let sd = stats::describe::sample_sd(values).map_err(ReportError::stats(what()))?;
         found.sd = Some(sd);
-        found.detectable = stats::power::minimal_detectable_difference(sd, n, 0.05, 0.8).ok().map(|found| found.difference);
         Ok(found)
+    }
+
+    /// Smallest difference shown with 80 % power.
+    pub fn detectable(&self) -> Option<f64> {
+        stats::power::minimal_detectable_difference(self.sd?, self.n, 0.05, 0.8).ok().map(|found| found.difference)
     }
 
     /// Whether it is shown to be positive.
@@ -219,9 +224,9 @@ impl Contrast {
         let show = |x: f64| Signed(x / scale.divisor, decimals).to_string();
         let mut text = format!("{} [{}, {}]{unit}, n = {}", show(self.mean), show(low), show(high), self.n);
         if self.standing() == Standing::Unresolved
-            && let Some(detectable) = self.detectable
+            && let Some(detectable) = self.detectable()
         {
-            text.push_str(&format!(", detectable {}{unit}", fixed(detectable / scale.divisor, decimals)));
+            let _ = write!(text, ", detectable {}{unit}", fixed(detectable / scale.divisor, decimals));
         }
         text
     }
@@ -249,7 +254,7 @@ mod tests {
         assert_eq!((found.standing(), found.n), (Standing::Unresolved, 3));
         let (low, high) = found.interval.unwrap();
         assert!((low + 0.0484).abs() < 1e-4 && (high - 0.4484).abs() < 1e-4);
-        assert!((found.detectable.unwrap() - 0.326).abs() < 2e-3, "{:?}", found.detectable);
+        assert!((found.detectable().unwrap() - 0.326).abs() < 2e-3, "{:?}", found.detectable());
         assert!(found.words().contains("detectable 0.33 nat/tok"), "{}", found.words());
         let clear = Contrast::of(&[0.19, 0.2, 0.21], 1, "nat/tok", "val_loss").unwrap();
         assert_eq!(clear.standing(), Standing::Supported);

@@ -40,7 +40,12 @@ fn each(arena: &Arena<'_>, claim: &Claim, sign: f64) -> Judged {
             continue;
         };
         let terms = [(subject, sign), (reference, -sign)];
-        findings.push(arena.contrast(&terms, claim.variants.len())?.finding(&display_variant(variant)));
+        let mut label = subject.short_title();
+        // A reference out of a sweep is named: another one may say otherwise.
+        if reference.short_title() != display_variant(&reference.variant) {
+            label = format!("{label} against {}", reference.short_title());
+        }
+        findings.push(arena.contrast(&terms, claim.variants.len())?.finding(&label));
     }
     Ok(all_of(findings, &missing))
 }

@@ -5,6 +5,7 @@
 //! Source: measurement.md sections 5 and 14.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use records::ids::sha256_hex;
@@ -82,13 +83,33 @@ pub(crate) const SHARED: &[&str] = &[
     "reason",
 ];
 
+/// Record ids are parts of hashes already, so half of one is as good a hash as any.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, id: u128) {
+        self.0 = id as u64;
+    }
+}
+
 /// Collects rows into groups.
 #[derive(Debug, Default)]
 pub(crate) struct StudyBuilder {
     groups: Vec<Group>,
     places: HashMap<Vec<u8>, usize>,
     words: HashMap<String, u32>,
-    seen: HashSet<u128>,
+    seen: HashSet<u128, BuildHasherDefault<IdHasher>>,
     warnings: Vec<String>,
     refused: BTreeMap<String, usize>,
 }
@@ -97,6 +118,11 @@ impl StudyBuilder {
     /// Notes what was odd about a file.
     pub(crate) fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
+    }
+
+    /// Makes room for so many more rows.
+    pub(crate) fn reserve(&mut self, rows: usize) {
+        self.seen.reserve(rows);
     }
 
     /// Number of a word; words are ordered when the study is finished.

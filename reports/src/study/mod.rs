@@ -120,7 +120,9 @@ impl Study {
     /// From rows.
     pub fn new(rows: Vec<Row>) -> Self {
         let mut builder = StudyBuilder::default();
-        rows.into_iter().for_each(|row| builder.add(row));
+        for row in rows {
+            builder.add(row);
+        }
         builder.finish()
     }
 

@@ -9,6 +9,7 @@
 //! Source: architecture.md section 8 (run ids).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use records::ids::cell_text;
 use records::{CellRef, RecordKind, Row};
@@ -47,7 +48,7 @@ pub(super) fn tell_apart(groups: &mut [Group]) {
             if set.len() > 1
                 && let Some(text) = text_of(&group.shared, column)
             {
-                name.push_str(&format!("-{prefix}{text}"));
+                let _ = write!(name, "-{prefix}{text}");
             }
         }
         group.shared.subject = Some(name);

@@ -37,9 +37,10 @@ fn scatter(row: &Row, seed: i64) -> f64 {
 /// Five seeds around a value; `noise` is the spread that pairing does not remove.
 fn five(like: &Row, centre: f64, noise: f64) -> Vec<Row> {
     (0..5)
-        .map(|seed| {
-            let value = centre + 0.05 * SCATTER[seed] + noise * scatter(like, seed as i64);
-            Row { seed: Some(seed as i64), value: Some(value), ..like.clone() }
+        .zip(SCATTER)
+        .map(|(seed, shared)| {
+            let value = centre + 0.05 * shared + noise * scatter(like, seed);
+            Row { seed: Some(seed), value: Some(value), ..like.clone() }
         })
         .collect()
 }
@@ -76,7 +77,7 @@ fn timed(metric: &str, ratios: &[(&str, f64)]) -> Vec<Row> {
 
 fn standing(id: &str, rows: Vec<Row>) -> Standing {
     let found = claim(id, rows);
-    println!("{id}: {} — {}", found.standing.as_str(), found.evidence);
+    eprintln!("{id}: {} — {}", found.standing.as_str(), found.evidence);
     found.standing
 }
 
@@ -91,6 +92,17 @@ fn better_worse_and_undecided() {
     assert_eq!(open.standing, Unresolved);
     assert!(open.evidence.contains("detectable"), "{}", open.evidence);
     assert_eq!(standing("C01", losses(&[("rw", 2.9)], 0.001)), NotRun);
+}
+
+#[test]
+fn a_control_does_not_stand_for_its_variant_and_a_swept_reference_is_named() {
+    let mut rows = swept("pa", |row| row.residual_gamma = Some("fixed".into()), 3.0, 0.001);
+    rows.extend(swept("pa", |row| row.residual_gamma = Some("learned".into()), 2.9, 0.001));
+    for (rate, loss) in [(1e-3, 3.1), (3e-3, 3.0)] {
+        rows.extend(swept("plain", |row| row.learning_rate = Some(rate), loss, 0.001));
+    }
+    let found = claim("C13", rows);
+    assert!(found.evidence.contains("PA gamma-learned against Baseline rate0.001 +0.20"), "{}", found.evidence);
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn pairs(rng: &mut Stream, is_spiky: bool, (from, to): (usize, usize), trial: u3
             for arm in [Arm::A, Arm::B] {
                 let slowdown = if metric == "train_step_s" && arm == Arm::B && !is_aa { planted.step.ln_1p() } else { 0.0 };
                 let value = 0.01 * (worker(rng, is_spiky) + slowdown).exp();
-                let block = Some(if is_aa { 1 } else { 0 });
+                let block = Some(u32::from(is_aa));
                 let row = Row { trial: Some(trial), block, pair: Some(pair as u32), is_aa, ..row(metric, arm, value) };
                 // Sealed once, not at every look.
                 rows.push(row.seal());

@@ -26,16 +26,13 @@ fn all_rows() -> Vec<Row> {
 }
 
 /// Every group with its rows and its words, in order.
-fn shown(study: &Study) -> String {
+fn shown(study: &Study) -> Vec<String> {
     study
         .groups()
         .map(|group| {
-            let words: Vec<(Option<&str>, Option<&str>)> = group
-                .rows
-                .iter()
-                .map(|row| (row.doc.map(|word| study.text(word)), row.cluster.map(|word| study.text(word))))
-                .collect();
-            format!("{:?} {:?} {words:?}\n", group.shared, group.rows)
+            let text = |word: Option<reports::study::Word>| word.map(|word| study.text(word));
+            let words: Vec<_> = group.rows.iter().map(|row| (text(row.doc), text(row.cluster))).collect();
+            format!("{:?} {:?} {words:?}", group.shared, group.rows)
         })
         .collect()
 }
@@ -46,8 +43,9 @@ fn columns_and_lines_give_the_same_study() {
     let lines = folder.path().join("lines");
     RecordWriter::in_folder(&lines).unwrap().append(&all_rows()).unwrap();
     let columns = folder.path().join("records.parquet");
-    Records::load(&[lines.clone()]).unwrap().compact(&columns).unwrap();
-    let (from_lines, from_columns) = (Study::load(&[lines.clone()]).unwrap(), Study::load(&[columns.clone()]).unwrap());
+    Records::load(std::slice::from_ref(&lines)).unwrap().compact(&columns).unwrap();
+    let (from_lines, from_columns) =
+        (Study::load(std::slice::from_ref(&lines)).unwrap(), Study::load(std::slice::from_ref(&columns)).unwrap());
     assert_eq!(from_lines.len(), from_columns.len());
     assert_eq!(shown(&from_lines), shown(&from_columns));
     // Side by side every record counts once.

@@ -80,7 +80,7 @@ fn a_clock_that_went_backwards_is_refused() {
         "efficiency",
         pairs(|row| {
             if row.arm == Arm::B {
-                row.value = row.value.map(|value| -value)
+                row.value = row.value.map(|value| -value);
             }
         }),
     );
@@ -152,7 +152,7 @@ fn two_machines_are_never_compared_or_pooled() {
 
 #[test]
 fn two_schemas_are_not_pooled_and_the_reader_is_told() {
-    let shown = text("efficiency", pairs(|row| row.schema = if row.arm == Arm::A { 0 } else { 1 }));
+    let shown = text("efficiency", pairs(|row| row.schema = i32::from(row.arm != Arm::A)));
     assert!(!shown.contains("-10."), "{shown}");
     assert!(shown.contains("rows of schemas 0, 1 in one report"), "{shown}");
 }

@@ -48,10 +48,13 @@ pub(crate) fn composed(q: &Tensor, k: &Tensor, v: &Tensor, scores: Scores) -> Re
     weights.matmul(&v)?.transpose(1, 2)?.contiguous()
 }
 
+/// Keys and values of one head, `[len, d]` each.
+pub(crate) type Head<'a> = (Cow<'a, [f32]>, Cow<'a, [f32]>);
+
 /// One sequence's new queries and everything they may see.
 pub(crate) struct Sequence<'a> {
     /// Keys and values `[len, d]` of each key/value head, piece after piece from position 0.
-    pub(crate) pieces: Vec<Vec<(Cow<'a, [f32]>, Cow<'a, [f32]>)>>,
+    pub(crate) pieces: Vec<Vec<Head<'a>>>,
     /// Position of the first query.
     pub(crate) past: usize,
     /// Queries.

@@ -78,6 +78,7 @@ pub fn evaluate(plan: &VisionPlan, models: &[Classifier]) -> anyhow::Result<Eval
             tasks.push((other.clone(), Err(NotRun::Missing(format!("the pictures of `{}` are those of `{name}`", set.name)))));
         }
         let run = RunOutcome {
+            chat: None,
             seed: model.seed,
             params_total: model.params_total,
             flops_forward: Some(model.flops_forward()),

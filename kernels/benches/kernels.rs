@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use criterion::{Criterion, criterion_group, criterion_main};
-use kernels::{KvSlab, plain};
+use kernels::{KvSlab, Merge, plain};
 
 fn variable(dims: &[usize]) -> Var {
     let count: usize = dims.iter().product();
@@ -30,8 +30,10 @@ fn residual(c: &mut Criterion) {
     let (x, fx) = (variable(&[512, 2048]), variable(&[512, 2048]));
     let (down, up, ab) = (variable(&[2048, 4]), variable(&[4, 2048]), variable(&[2]));
     pair(c, "add 512x2048", || kernels::add(&x, &fx), || plain::add(&x, &fx));
-    pair(c, "merge 512x2048", || kernels::merge(&fx, &x, &ab), || plain::merge(&fx, &x, &ab));
-    pair(c, "low_rank_add 512x2048 r4", || kernels::low_rank_add(&x, &down, &up), || plain::low_rank_add(&x, &down, &up));
+    let weighted = Merge { ab: Some(&ab), ..Merge::plain(&fx, &x) };
+    pair(c, "merge 512x2048", || kernels::merge(&weighted), || plain::merge(&weighted));
+    let mapped = Merge { map: Some((&down, &up)), ..weighted };
+    pair(c, "merge 512x2048 with a map of rank 4", || kernels::merge(&mapped), || plain::merge(&mapped));
 }
 
 fn layers(c: &mut Criterion) {

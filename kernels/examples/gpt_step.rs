@@ -1,59 +1,90 @@
-//! Training step of a small GPT with the fused operations and with their references, on one and two threads.
+//! Training step of a GPT with the fused operations, in each numerics, or with their references.
 //!
 //! ```text
-//! hidden 384, 6 layers, 6 heads, intermediate 1536, batch 8 x 256 tokens, vocabulary 4096: 13.9 M parameters
-//! cargo run --release -p kernels --example gpt_step [-- steps [fused|plain]]
+//! cargo run --release -p kernels --example gpt_step -- --numerics bf16 --threads 2
+//! --hidden 384 --layers 6 --heads 6 --intermediate 1536 --sequence 256 --batch 8 --vocab 4096      13.9 M parameters, the default
+//! --hidden 768 --layers 24 --heads 12 --intermediate 2048 --sequence 512 --batch 2 --vocab 32000 --tied      LAuReL's Table 5
 //! ```
-//! The shape is the one the design notes quote for other programs. Each line is one variant: minimum and median of the step over
-//! the steps after a first one, mean milliseconds of its three phases, and processor time per step, which on a busy machine says
-//! more than the clock.
+//! One line of JSON like those of other programs that time the same work: each step's seconds after the warm-up, their median, mean
+//! milliseconds of the phases, processor time per step (which on a busy machine says more than the clock) and peak resident memory.
 #![allow(clippy::print_stdout, reason = "the example's output")]
 use std::time::Instant;
 
-use candle_core::{DType, Device, Result, Tensor, Var};
-use kernels::{AdamWParams, adamw_step, plain};
+use candle_core::{DType, Device, Error, Result, Tensor, Var};
+use kernels::{AdamWParams, Numerics, Tape, adamw_step, plain};
 
-const HIDDEN: usize = 384;
-const LAYERS: usize = 6;
-const HEADS: usize = 6;
-const LENGTH: usize = 256;
-const BATCH: usize = 8;
-const VOCAB: usize = 4096;
 const EPS: f64 = 1e-5;
 
-/// Operations under test, so that one network serves both sides.
-struct Ops {
-    name: &'static str,
-    linear: fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor>,
-    layer_norm: fn(&Tensor, &Tensor, Option<&Tensor>, f64) -> Result<Tensor>,
-    attention: fn(&Tensor, &Tensor, &Tensor, f64) -> Result<Tensor>,
-    gelu: fn(&Tensor) -> Result<Tensor>,
-    embedding: fn(&Tensor, &Tensor) -> Result<Tensor>,
-    add: fn(&Tensor, &Tensor) -> Result<Tensor>,
-    loss: fn(&Tensor, &Tensor, Option<&Tensor>, &Tensor) -> Result<Tensor>,
+/// Shape and settings of a run.
+#[derive(Clone, Debug)]
+struct Options {
+    hidden: usize,
+    layers: usize,
+    heads: usize,
+    intermediate: usize,
+    sequence: usize,
+    batch: usize,
+    vocab: usize,
+    tied: bool,
+    steps: usize,
+    warmup: usize,
+    threads: usize,
+    numerics: Numerics,
+    /// The references instead of the fused operations.
+    plain: bool,
+    /// Candle's own backward instead of the tape.
+    candle_backward: bool,
 }
 
-const FUSED: Ops = Ops {
-    name: "fused",
-    linear: kernels::linear,
-    layer_norm: kernels::layer_norm,
-    attention: kernels::causal_attention,
-    gelu: kernels::gelu_tanh,
-    embedding: kernels::embedding,
-    add: kernels::add,
-    loss: kernels::linear_cross_entropy,
-};
-
-const PLAIN: Ops = Ops {
-    name: "plain",
-    linear: plain::linear,
-    layer_norm: plain::layer_norm,
-    attention: plain::causal_attention,
-    gelu: plain::gelu_tanh,
-    embedding: plain::embedding,
-    add: plain::add,
-    loss: plain::linear_cross_entropy,
-};
+impl Options {
+    fn parse() -> std::result::Result<Self, String> {
+        let mut options = Self {
+            hidden: 384,
+            layers: 6,
+            heads: 6,
+            intermediate: 0,
+            sequence: 256,
+            batch: 8,
+            vocab: 4096,
+            tied: false,
+            steps: 5,
+            warmup: 1,
+            threads: 2,
+            numerics: Numerics::F32,
+            plain: false,
+            candle_backward: false,
+        };
+        let mut args = std::env::args().skip(1);
+        while let Some(flag) = args.next() {
+            match flag.as_str() {
+                "--tied" => options.tied = true,
+                "--plain" => options.plain = true,
+                "--candle-backward" => options.candle_backward = true,
+                "--numerics" => options.numerics = args.next().unwrap_or_default().parse()?,
+                _ => {
+                    let value = args.next().and_then(|value| value.parse().ok()).ok_or(format!("{flag}: expected a number"))?;
+                    *match flag.as_str() {
+                        "--hidden" => &mut options.hidden,
+                        "--layers" => &mut options.layers,
+                        "--heads" => &mut options.heads,
+                        "--intermediate" => &mut options.intermediate,
+                        "--sequence" => &mut options.sequence,
+                        "--batch" => &mut options.batch,
+                        "--vocab" => &mut options.vocab,
+                        "--steps" => &mut options.steps,
+                        "--warmup" => &mut options.warmup,
+                        "--threads" => &mut options.threads,
+                        other => return Err(format!("unknown flag {other}")),
+                    } = value;
+                }
+            }
+        }
+        if options.intermediate == 0 {
+            options.intermediate = 4 * options.hidden;
+        }
+        Ok(options)
+    }
+}
 
 /// One pre-norm block.
 struct Block {
@@ -66,11 +97,12 @@ struct Block {
 }
 
 struct Network {
+    options: Options,
     tokens: Var,
     positions: Var,
     blocks: Vec<Block>,
     norm: [Var; 2],
-    head: Var,
+    head: Option<Var>,
 }
 
 fn matrix(rows: usize, cols: usize) -> Result<Var> {
@@ -80,55 +112,78 @@ fn matrix(rows: usize, cols: usize) -> Result<Var> {
     Var::from_vec(values, (rows, cols), &Device::Cpu)
 }
 
-fn norm() -> Result<[Var; 2]> {
-    Ok([Var::ones(HIDDEN, DType::F32, &Device::Cpu)?, Var::zeros(HIDDEN, DType::F32, &Device::Cpu)?])
+fn norm(width: usize) -> Result<[Var; 2]> {
+    Ok([Var::ones(width, DType::F32, &Device::Cpu)?, Var::zeros(width, DType::F32, &Device::Cpu)?])
 }
 
 impl Network {
-    fn new() -> Result<Self> {
+    fn new(options: &Options) -> Result<Self> {
+        let (d, inner) = (options.hidden, options.intermediate);
         let block = || -> Result<Block> {
             Ok(Block {
-                norm1: norm()?,
-                qkv: [matrix(HIDDEN, HIDDEN)?, matrix(HIDDEN, HIDDEN)?, matrix(HIDDEN, HIDDEN)?],
-                out: matrix(HIDDEN, HIDDEN)?,
-                norm2: norm()?,
-                up: matrix(4 * HIDDEN, HIDDEN)?,
-                down: matrix(HIDDEN, 4 * HIDDEN)?,
+                norm1: norm(d)?,
+                qkv: [matrix(d, d)?, matrix(d, d)?, matrix(d, d)?],
+                out: matrix(d, d)?,
+                norm2: norm(d)?,
+                up: matrix(inner, d)?,
+                down: matrix(d, inner)?,
             })
         };
         Ok(Self {
-            tokens: matrix(VOCAB, HIDDEN)?,
-            positions: matrix(LENGTH, HIDDEN)?,
-            blocks: (0..LAYERS).map(|_| block()).collect::<Result<_>>()?,
-            norm: norm()?,
-            head: matrix(VOCAB, HIDDEN)?,
+            options: options.clone(),
+            tokens: matrix(options.vocab, d)?,
+            positions: matrix(options.sequence, d)?,
+            blocks: (0..options.layers).map(|_| block()).collect::<Result<_>>()?,
+            norm: norm(d)?,
+            head: if options.tied { None } else { Some(matrix(options.vocab, d)?) },
         })
     }
 
     fn vars(&self) -> Vec<&Var> {
-        let mut vars = vec![&self.tokens, &self.positions, &self.norm[0], &self.norm[1], &self.head];
+        let mut vars = vec![&self.tokens, &self.positions, &self.norm[0], &self.norm[1]];
+        vars.extend(&self.head);
         for block in &self.blocks {
             vars.extend(block.norm1.iter().chain(&block.qkv).chain(&block.norm2).chain([&block.out, &block.up, &block.down]));
         }
         vars
     }
 
-    fn loss(&self, ops: &Ops, tokens: &Tensor, targets: &Tensor) -> Result<Tensor> {
-        let norm = |x: &Tensor, p: &[Var; 2]| (ops.layer_norm)(x, &p[0], Some(&p[1]), EPS);
-        let d = HIDDEN / HEADS;
-        let mut h = (ops.embedding)(&self.tokens, tokens)?.broadcast_add(&self.positions)?; // [B, T, D]
+    fn loss(&self, tokens: &Tensor, position_ids: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let Options { hidden, heads, sequence, batch, numerics, plain: is_plain, .. } = self.options;
+        // activations between products; the stream stays f32
+        let dtype = if numerics == Numerics::Bf16 { DType::BF16 } else { DType::F32 };
+        let norm = |x: &Tensor, p: &[Var; 2]| {
+            if is_plain {
+                plain::layer_norm(x, &p[0], Some(&p[1]), EPS)
+            } else {
+                kernels::layer_norm_as(x, &p[0], Some(&p[1]), EPS, dtype)
+            }
+        };
+        let linear = |x: &Tensor, w: &Var| {
+            if is_plain { plain::linear(x, w, None) } else { kernels::linear_in(numerics, x, w, None) }
+        };
+        let attention = if is_plain { plain::causal_attention } else { kernels::causal_attention };
+        let gelu = if is_plain { plain::gelu_tanh } else { kernels::gelu_tanh };
+        let embedding = if is_plain { plain::embedding } else { kernels::embedding };
+        let add = if is_plain { plain::add } else { kernels::add };
+        let d = hidden / heads;
+        let mut h = add(&embedding(&self.tokens, tokens)?, &embedding(&self.positions, position_ids)?)?; // [B, T, D]
         for block in &self.blocks {
             let x = norm(&h, &block.norm1)?;
-            let project = |w: &Var| (ops.linear)(&x, w, None)?.reshape((BATCH, LENGTH, HEADS, d));
+            let project = |w: &Var| kernels::reshape(&linear(&x, w)?, (batch, sequence, heads, d));
             let (q, k, v) = (project(&block.qkv[0])?, project(&block.qkv[1])?, project(&block.qkv[2])?);
-            let attended = (ops.attention)(&q, &k, &v, 1. / (d as f64).sqrt())?.reshape((BATCH, LENGTH, HIDDEN))?;
-            h = (ops.add)(&h, &(ops.linear)(&attended, &block.out, None)?)?;
-            let x = norm(&h, &block.norm2)?;
-            let inner = (ops.gelu)(&(ops.linear)(&x, &block.up, None)?)?;
-            h = (ops.add)(&h, &(ops.linear)(&inner, &block.down, None)?)?;
+            let attended = attention(&q, &k, &v, 1. / (d as f64).sqrt())?;
+            h = add(&h, &linear(&kernels::reshape(&attended, (batch, sequence, hidden))?, &block.out)?)?;
+            let inner = gelu(&linear(&norm(&h, &block.norm2)?, &block.up)?)?;
+            h = add(&h, &linear(&inner, &block.down)?)?;
         }
-        let h = norm(&h, &self.norm)?.reshape((BATCH * LENGTH, HIDDEN))?;
-        (ops.loss)(&h, &self.head, None, targets)
+        let h = kernels::reshape(&norm(&h, &self.norm)?, (batch * sequence, hidden))?;
+        let head = self.head.as_ref().unwrap_or(&self.tokens);
+        if is_plain {
+            plain::linear_cross_entropy(&h, head, None, targets)
+        } else {
+            kernels::linear_cross_entropy_in(numerics, &h, head, None, targets)
+        }
     }
 }
 
@@ -140,63 +195,75 @@ fn cpu_seconds() -> Option<f64> {
     Some((fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?) / 100.)
 }
 
-/// One trained variant: times of each step in seconds, by phase.
-fn measure(ops: &Ops, threads: usize, steps: usize) -> Result<()> {
-    let network = Network::new()?;
+/// Peak resident bytes of this process (Linux).
+fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
+fn run(options: &Options) -> Result<()> {
+    let network = Network::new(options)?;
+    let Options { batch, sequence, vocab, steps, warmup, .. } = *options;
     let ids =
-        |factor: usize, shift: usize| (0..BATCH * LENGTH).map(|i| ((i * factor + shift) % VOCAB) as u32).collect::<Vec<_>>();
-    let tokens = Tensor::from_vec(ids(7919, 13), (BATCH, LENGTH), &Device::Cpu)?;
-    let targets = Tensor::from_vec(ids(104_729, 5), BATCH * LENGTH, &Device::Cpu)?;
+        |factor: usize, shift: usize| (0..batch * sequence).map(|i| ((i * factor + shift) % vocab) as u32).collect::<Vec<_>>();
+    let tokens = Tensor::from_vec(ids(7919, 13), (batch, sequence), &Device::Cpu)?;
+    let targets = Tensor::from_vec(ids(104_729, 5), batch * sequence, &Device::Cpu)?;
+    let positions: Vec<u32> = (0..batch * sequence).map(|i| (i % sequence) as u32).collect();
+    let positions = Tensor::from_vec(positions, (batch, sequence), &Device::Cpu)?;
     let vars = network.vars();
+    let parameters: usize = vars.iter().map(|var| var.elem_count()).sum();
     let mut moments: Vec<(Vec<f32>, Vec<f32>)> = vec![(Vec::new(), Vec::new()); vars.len()];
     let params = AdamWParams { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 };
     let (mut totals, mut phases, mut last, mut cpu) = (Vec::new(), [0f64; 3], 0f32, None);
-    for step in 0..=steps {
-        if step == 1 {
+    for step in 0..warmup + steps {
+        if step == warmup {
             cpu = cpu_seconds();
         }
         let start = Instant::now();
-        let loss = network.loss(ops, &tokens, &targets)?;
+        let tape = (!options.candle_backward && !options.plain).then(Tape::start);
+        let loss = network.loss(&tokens, &positions, &targets)?;
         let forward = start.elapsed().as_secs_f64();
-        let grads = loss.backward()?;
+        let grads = match tape {
+            Some(tape) => tape.backward(&loss)?,
+            None => loss.backward()?,
+        };
         let backward = start.elapsed().as_secs_f64();
         for (var, (m, v)) in vars.iter().zip(&mut moments) {
-            let grad =
-                grads.get(var.as_tensor()).ok_or_else(|| candle_core::Error::Msg("a parameter without gradient".into()))?;
+            let grad = grads.get(var.as_tensor()).ok_or_else(|| Error::Msg("a parameter without gradient".into()))?;
             adamw_step(var, grad, m, v, step as u64 + 1, &params, 1.)?;
         }
-        let total = start.elapsed().as_secs_f64();
         last = loss.to_scalar()?;
-        if step > 0 {
+        let total = start.elapsed().as_secs_f64();
+        if step >= warmup {
             totals.push(total);
-            phases[0] += forward;
-            phases[1] += backward - forward;
-            phases[2] += total - backward;
+            for (phase, seconds) in phases.iter_mut().zip([forward, backward - forward, total - backward]) {
+                *phase += seconds / steps as f64 * 1e3;
+            }
         }
     }
+    let listed = totals.iter().map(|s| format!("{s:.4}")).collect::<Vec<_>>().join(", ");
     totals.sort_by(f64::total_cmp);
-    let [forward, backward, update] = phases.map(|s| s / steps as f64 * 1e3);
+    let median = f64::midpoint(totals[(steps - 1) / 2], totals[steps / 2]);
     let cpu = cpu.zip(cpu_seconds()).map_or(f64::NAN, |(start, end)| (end - start) / steps as f64 * 1e3);
     println!(
-        "{} threads={threads} step min {:.0} ms median {:.0} ms (forward {forward:.0} backward {backward:.0} update {update:.0}) cpu {cpu:.0} ms loss {last:.4}",
-        ops.name,
-        totals[0] * 1e3,
-        totals[totals.len() / 2] * 1e3,
+        "{{\"numerics\": \"{}\", \"plain\": {}, \"threads\": {}, \"params\": {parameters}, \"median_s\": {median:.4}, \"cpu_ms\": {cpu:.0}, \
+         \"forward_ms\": {:.0}, \"backward_ms\": {:.0}, \"update_ms\": {:.0}, \"peak_bytes\": {}, \"loss\": {last:.5}, \"step_s\": [{listed}]}}",
+        options.numerics,
+        options.plain,
+        options.threads,
+        phases[0],
+        phases[1],
+        phases[2],
+        peak_bytes().unwrap_or_default(),
     );
     Ok(())
 }
 
 fn main() -> Result<()> {
-    let steps = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(5);
-    let only = std::env::args().nth(2);
+    let options = Options::parse().map_err(Error::Msg)?;
     kernels::cpu::stop_candle_threads();
     kernels::cpu::keep_freed_memory();
-    println!("{}", kernels::cpu::describe());
-    for threads in [1, 2] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(candle_core::Error::wrap)?;
-        for ops in [&FUSED, &PLAIN].into_iter().filter(|ops| only.as_ref().is_none_or(|only| only == ops.name)) {
-            pool.install(|| measure(ops, threads, steps))?;
-        }
-    }
-    Ok(())
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build().map_err(Error::wrap)?;
+    pool.install(|| run(&options))
 }

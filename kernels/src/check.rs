@@ -2,6 +2,8 @@
 //! what was expected and what was found.
 use candle_core::{DType, Result, Tensor, bail};
 
+use crate::fused::{Conv2dConfig, Merge};
+
 /// `bail!` with the project's order of facts.
 macro_rules! mismatch {
     ($op:expr, $arg:expr, $expected:expr, $found:expr) => {
@@ -115,23 +117,135 @@ pub(crate) fn check_targets(op: &str, n: usize, targets: &Tensor) -> Result<()> 
 
 /// `(D, r)` of `x + (x·down)·up`.
 pub(crate) fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<(usize, usize)> {
-    let features = last_axis("low_rank_add", "x", x)?;
+    let features = last_axis("low_rank", "x", x)?;
     let rank = match down.dims() {
         &[found, rank] if found == features && rank > 0 => rank,
-        found => mismatch!("low_rank_add", "down", format!("shape [{features}, r]"), found),
+        found => mismatch!("low_rank", "down", format!("shape [{features}, r]"), found),
     };
     if up.dims() != [rank, features] {
-        mismatch!("low_rank_add", "up", format!("shape [{rank}, {features}]"), up.dims());
+        mismatch!("low_rank", "up", format!("shape [{rank}, {features}]"), up.dims());
     }
     Ok((features, rank))
 }
 
-/// Width of the last axis; `ab` is `[2]` or `[2, D]`.
-pub(crate) fn merge(fx: &Tensor, residual: &Tensor, ab: &Tensor) -> Result<usize> {
-    let features = last_axis("merge", "fx", fx)?;
-    same_shape("merge", "residual", fx, residual)?;
-    if ab.dims() != [2] && ab.dims() != [2, features] {
+/// Width of the last axis of the operands of `merge`.
+pub(crate) fn merge(args: &Merge<'_>) -> Result<usize> {
+    let features = last_axis("merge", "fx", args.fx)?;
+    same_shape("merge", "x", args.fx, args.x)?;
+    if let Some(fx2) = args.fx2 {
+        same_shape("merge", "fx2", args.fx, fx2)?;
+    }
+    if let Some(ab) = args.ab
+        && ab.dims() != [2]
+        && ab.dims() != [2, features]
+    {
         mismatch!("merge", "ab", format!("shape [2] or [2, {features}]"), ab.dims());
     }
+    if let Some((down, up)) = args.map {
+        low_rank(args.x, down, up)?;
+    }
+    for (z, up) in args.branches {
+        let rank = last_axis("merge", "z", z)?;
+        if z.dims()[..z.rank() - 1] != args.fx.dims()[..args.fx.rank() - 1] {
+            mismatch!("merge", "z", format!("the rows of {:?}", args.fx.dims()), z.dims());
+        }
+        if up.dims() != [rank, features] {
+            mismatch!("merge", "up", format!("shape [{rank}, {features}]"), up.dims());
+        }
+    }
     Ok(features)
+}
+
+/// `(B, Y, X, C)` of an image stored channels last, with at least one pixel and one channel.
+pub(crate) fn image(op: &str, arg: &str, x: &Tensor) -> Result<(usize, usize, usize, usize)> {
+    match x.dims() {
+        &[b, y, x, c] if y * x * c > 0 => Ok((b, y, x, c)),
+        found => mismatch!(op, arg, "shape [B, Y, X, C] with at least one pixel and channel", found),
+    }
+}
+
+/// Sizes of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConvSizes {
+    /// Images.
+    pub(crate) batch: usize,
+    /// Rows of an input image.
+    pub(crate) height: usize,
+    /// Columns of an input image.
+    pub(crate) width: usize,
+    /// Channels of the input.
+    pub(crate) channels: usize,
+    /// Rows of an output image.
+    pub(crate) out_height: usize,
+    /// Columns of an output image.
+    pub(crate) out_width: usize,
+    /// Channels of the output.
+    pub(crate) out_channels: usize,
+    /// Rows of the window.
+    pub(crate) kernel_height: usize,
+    /// Columns of the window.
+    pub(crate) kernel_width: usize,
+}
+
+/// Windows of `kernel` that fit along an axis.
+fn windows(op: &str, x: &Tensor, size: usize, kernel: usize, stride: usize, padding: usize) -> Result<usize> {
+    if stride == 0 || kernel == 0 {
+        mismatch!(op, "config", "a stride and a window of at least 1", (stride, kernel));
+    }
+    if size + 2 * padding < kernel {
+        mismatch!(
+            op,
+            "x",
+            format!("an image of at least {kernel} pixels with its padding of {padding} at each border"),
+            x.dims()
+        );
+    }
+    Ok((size + 2 * padding - kernel) / stride + 1)
+}
+
+/// Sizes of `conv2d`.
+pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: &Conv2dConfig) -> Result<ConvSizes> {
+    let op = "conv2d";
+    let (batch, height, width, channels) = image(op, "x", x)?;
+    let groups = config.groups;
+    if groups == 0 || channels % groups != 0 {
+        mismatch!(op, "x", format!("a number of channels that {groups} groups divide"), x.dims());
+    }
+    let (out_channels, kernel_height, kernel_width) = match weight.dims() {
+        &[o, i, ky, kx] if i == channels / groups && o > 0 && o % groups == 0 => (o, ky, kx),
+        found => {
+            mismatch!(op, "weight", format!("shape [O, {}, kY, kX] with O a multiple of {groups}", channels / groups), found)
+        }
+    };
+    if let Some(bias) = bias
+        && bias.dims() != [out_channels]
+    {
+        mismatch!(op, "bias", format!("shape [{out_channels}]"), bias.dims());
+    }
+    let out_height = windows(op, x, height, kernel_height, config.stride, config.padding)?;
+    let out_width = windows(op, x, width, kernel_width, config.stride, config.padding)?;
+    Ok(ConvSizes { batch, height, width, channels, out_height, out_width, out_channels, kernel_height, kernel_width })
+}
+
+/// Sizes of a pooling window, as those of a convolution that keeps the channels.
+pub(crate) fn pool(op: &str, x: &Tensor, kernel: usize, stride: usize, padding: usize) -> Result<ConvSizes> {
+    let (batch, height, width, channels) = image(op, "x", x)?;
+    if 2 * padding > kernel {
+        mismatch!(op, "padding", format!("at most half the window of {kernel}"), padding);
+    }
+    let out_height = windows(op, x, height, kernel, stride, padding)?;
+    let out_width = windows(op, x, width, kernel, stride, padding)?;
+    let (out_channels, kernel_height, kernel_width) = (channels, kernel, kernel);
+    Ok(ConvSizes { batch, height, width, channels, out_height, out_width, out_channels, kernel_height, kernel_width })
+}
+
+/// Number of channels of `[.., C]`; every vector is `[C]`.
+pub(crate) fn batch_norm(op: &str, x: &Tensor, vectors: &[(&str, &Tensor)]) -> Result<usize> {
+    let channels = last_axis(op, "x", x)?;
+    for (name, vector) in vectors {
+        if vector.dims() != [channels] {
+            mismatch!(op, name, format!("shape [{channels}]"), vector.dims());
+        }
+    }
+    Ok(channels)
 }

@@ -6,6 +6,11 @@
 use candle_core::{D, DType, Result, Tensor, bail};
 
 use crate::check;
+use crate::fused::Merge;
+
+mod vision;
+
+pub use vision::{add_relu, batch_norm_eval, batch_norm_train, conv2d, conv2d_inference, global_avg_pool, max_pool2d};
 
 /// Mark of a target that does not count towards the loss.
 pub const IGNORED: u32 = u32::MAX;
@@ -30,9 +35,9 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (out_features, in_features) = w.dims2()?;
     let mut out_dims = dims.clone();
     out_dims[dims.len() - 1] = out_features;
-    let y = x.reshape((rows, in_features))?.matmul(&w.t()?)?; // [rows, out]
+    let y = x.reshape((rows, in_features))?.matmul(&w.to_dtype(x.dtype())?.t()?)?; // [rows, out]
     let y = match bias {
-        Some(bias) => y.broadcast_add(bias)?,
+        Some(bias) => y.broadcast_add(&bias.to_dtype(x.dtype())?)?,
         None => y,
     };
     y.reshape(out_dims)
@@ -43,7 +48,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     check::norm("rms_norm", x, weight, None)?;
     let wide_x = x.to_dtype(wide(x.dtype()))?;
     let scale = (wide_x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
-    wide_x.broadcast_div(&scale)?.to_dtype(x.dtype())?.broadcast_mul(weight)
+    wide_x.broadcast_div(&scale)?.to_dtype(x.dtype())?.broadcast_mul(&weight.to_dtype(x.dtype())?)
 }
 
 /// `(x − mean) / √(var + eps) · weight + bias` over the last axis, see [`crate::layer_norm`].
@@ -52,9 +57,9 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) 
     let wide_x = x.to_dtype(wide(x.dtype()))?;
     let centred = wide_x.broadcast_sub(&wide_x.mean_keepdim(D::Minus1)?)?;
     let scale = (centred.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
-    let y = centred.broadcast_div(&scale)?.to_dtype(x.dtype())?.broadcast_mul(weight)?;
+    let y = centred.broadcast_div(&scale)?.to_dtype(x.dtype())?.broadcast_mul(&weight.to_dtype(x.dtype())?)?;
     match bias {
-        Some(bias) => y.broadcast_add(bias),
+        Some(bias) => y.broadcast_add(&bias.to_dtype(x.dtype())?),
         None => Ok(y),
     }
 }
@@ -179,22 +184,32 @@ pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, bias: Option<&Tensor>, targe
 pub fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
     let (features, _) = check::low_rank(x, down, up)?;
     let rows = x.elem_count() / features;
-    x.reshape((rows, features))?.matmul(down)?.matmul(up)?.reshape(x.shape())
+    let (down, up) = (down.to_dtype(x.dtype())?, up.to_dtype(x.dtype())?);
+    x.reshape((rows, features))?.matmul(&down)?.matmul(&up)?.reshape(x.shape())
 }
 
-/// `x + (x·down)·up`, see [`crate::low_rank_add`].
-pub fn low_rank_add(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
-    x + low_rank(x, down, up)?
-}
-
-/// `ab[0]·fx + ab[1]·residual`, see [`crate::merge`].
-pub fn merge(fx: &Tensor, residual: &Tensor, ab: &Tensor) -> Result<Tensor> {
-    check::merge(fx, residual, ab)?;
-    fx.broadcast_mul(&ab.get(0)?)? + residual.broadcast_mul(&ab.get(1)?)?
+/// `α·(fx + fx2) + β·(x + (x·down)·up + Σ z_j·up_j)`, at least 0 where asked, see [`crate::merge`].
+pub fn merge(args: &Merge<'_>) -> Result<Tensor> {
+    let features = check::merge(args)?;
+    let wide = |t: &Tensor| t.to_dtype(args.x.dtype());
+    let fx = args.fx2.map_or_else(|| wide(args.fx), |fx2| wide(args.fx)? + wide(fx2)?)?;
+    let mut residual = args.x.clone();
+    if let Some((down, up)) = args.map {
+        residual = (residual + low_rank(args.x, down, up)?)?;
+    }
+    for (z, up) in args.branches {
+        let rows = z.reshape((args.x.elem_count() / features, up.dim(0)?))?;
+        residual = (residual + wide(&rows)?.matmul(&wide(up)?)?.reshape(args.x.shape())?)?;
+    }
+    let merged = match args.ab {
+        Some(ab) => (fx.broadcast_mul(&wide(&ab.get(0)?)?)? + residual.broadcast_mul(&wide(&ab.get(1)?)?)?)?,
+        None => (fx + residual)?,
+    };
+    if args.relu { merged.relu() } else { Ok(merged) }
 }
 
 /// `a + b`, see [`crate::add`].
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     check::same_shape("add", "b", a, b)?;
-    a + b
+    a + b.to_dtype(a.dtype())?
 }

@@ -18,6 +18,8 @@ const UNROLL: usize = 4;
 pub(crate) trait Isa {
     /// [`LANES`] numbers.
     type V: Copy;
+    /// Vectors of sums that fit in the registers beside two operands and a factor.
+    const ACCUMULATORS: usize;
 
     /// `a·b + c`, rounded once where the level has the instruction.
     fn fma(a: f32, b: f32, c: f32) -> f32;
@@ -44,6 +46,7 @@ pub(crate) struct Base;
 
 impl Isa for Base {
     type V = [f32; LANES];
+    const ACCUMULATORS: usize = 2;
 
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {
@@ -118,6 +121,7 @@ mod x86 {
 
     impl Isa for Avx512 {
         type V = __m512;
+        const ACCUMULATORS: usize = 28;
 
         #[inline(always)]
         fn fma(a: f32, b: f32, c: f32) -> f32 {
@@ -181,6 +185,7 @@ mod x86 {
 
     impl Isa for Avx2 {
         type V = [__m256; 2];
+        const ACCUMULATORS: usize = 6;
 
         #[inline(always)]
         fn fma(a: f32, b: f32, c: f32) -> f32 {
@@ -247,33 +252,37 @@ mod x86 {
     }
 }
 
-/// Compiles a kernel for every instruction level. The type parameter in angle brackets is the level's [`Isa`].
+/// Compiles a kernel for every instruction level. The first parameter in angle brackets is the level's [`Isa`]; type parameters with
+/// one bound may follow.
 macro_rules! multiversion {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident<$isa:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    (
+        $(#[$meta:meta])* $vis:vis fn $name:ident<$isa:ident $(, $t:ident: $bound:path)*>($($arg:ident: $ty:ty),* $(,)?)
+        $(-> $ret:ty)? $body:block
+    ) => {
         $(#[$meta])*
-        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name<$($t: $bound),*>($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn body<$isa: $crate::simd::Isa>($($arg: $ty),*) $(-> $ret)? $body
+            fn body<$isa: $crate::simd::Isa $(, $t: $bound)*>($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-                fn avx512($($arg: $ty),*) $(-> $ret)? {
-                    body::<$crate::simd::Avx512>($($arg),*)
+                fn avx512<$($t: $bound),*>($($arg: $ty),*) $(-> $ret)? {
+                    body::<$crate::simd::Avx512 $(, $t)*>($($arg),*)
                 }
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2($($arg: $ty),*) $(-> $ret)? {
-                    body::<$crate::simd::Avx2>($($arg),*)
+                fn avx2<$($t: $bound),*>($($arg: $ty),*) $(-> $ret)? {
+                    body::<$crate::simd::Avx2 $(, $t)*>($($arg),*)
                 }
                 match $crate::cpu::level() {
                     // SAFETY: `level` never exceeds the features that the processor reports.
-                    $crate::cpu::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::cpu::Level::Avx512 => return unsafe { avx512::<$($t),*>($($arg),*) },
                     // SAFETY: as above.
-                    $crate::cpu::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::cpu::Level::Avx2 => return unsafe { avx2::<$($t),*>($($arg),*) },
                     $crate::cpu::Level::Portable => {}
                 }
             }
-            body::<$crate::simd::Base>($($arg),*)
+            body::<$crate::simd::Base $(, $t)*>($($arg),*)
         }
     };
 }
@@ -337,23 +346,26 @@ pub(crate) fn steps(n: usize) -> impl Iterator<Item = At> {
     (0..n).step_by(LANES).map(move |start| At { start, count: LANES.min(n - start) })
 }
 
+/// The last step of a reduction over `0..n`, where it is shorter than the others.
+#[inline(always)]
+pub(crate) fn rest(n: usize) -> Option<At> {
+    let count = n % LANES;
+    (count > 0).then_some(At { start: n - count, count })
+}
+
 /// Σ of what `f` adds to the partial sums at each step over `0..n`; behind the end `f` must add nothing.
 #[inline(always)]
 pub(crate) fn sum_of<S: Isa>(n: usize, f: impl Fn(At, S::V) -> S::V) -> f32 {
     let mut sums = [S::splat(0.); UNROLL];
     let mut start = 0;
-    while start + LANES * UNROLL <= n {
-        for (u, sum) in sums.iter_mut().enumerate() {
-            *sum = f(At { start: start + u * LANES, count: LANES }, *sum);
+    // one place that calls `f`: a closure called from several is not always inlined, and then its intrinsics are calls
+    while start < n {
+        for sum in &mut sums {
+            if start < n {
+                *sum = f(At { start, count: LANES.min(n - start) }, *sum);
+                start += LANES;
+            }
         }
-        start += LANES * UNROLL;
-    }
-    while start + LANES <= n {
-        sums[0] = f(At { start, count: LANES }, sums[0]);
-        start += LANES;
-    }
-    if start < n {
-        sums[1] = f(At { start, count: n - start }, sums[1]);
     }
     add_lanes(S::lanes(S::add(S::add(sums[0], sums[1]), S::add(sums[2], sums[3]))))
 }

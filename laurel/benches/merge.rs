@@ -27,7 +27,7 @@ fn merge(criterion: &mut Criterion) {
         let (x, fx) = (Var::from_tensor(&ramp(0.1)).unwrap(), Var::from_tensor(&ramp(0.3)).unwrap());
         let forward = || {
             let stream = ResidualStream::start(x.as_tensor().clone(), residual.needs());
-            residual.merge(&fx, &stream).unwrap()
+            residual.merge(&fx, None, &stream).unwrap()
         };
         criterion.bench_function(&format!("merge/{name}/forward"), |bencher| bencher.iter(|| black_box(forward())));
         criterion.bench_function(&format!("merge/{name}/backward"), |bencher| {

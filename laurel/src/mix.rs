@@ -71,16 +71,21 @@ impl Mix {
         Ok(Some(pair))
     }
 
+    /// (α, β) as the fused merge takes them, `[2]` or `[2, features]`; `None` when both are 1.
+    #[cfg(feature = "kernels")]
+    pub(crate) fn stacked(&self, like: &Tensor) -> Result<Option<Tensor>> {
+        if self.kind == MixKind::InverseSqrt2 {
+            return Tensor::new(&[std::f64::consts::FRAC_1_SQRT_2; 2], like.device())?.to_dtype(like.dtype()).map(Some);
+        }
+        self.weights()?.map(|(alpha, beta)| Tensor::stack(&[alpha, beta], 0)).transpose()
+    }
+
     /// `α·fx + β·residual`.
     pub(crate) fn merge(&self, fx: &Tensor, residual: &Tensor) -> Result<Tensor> {
         let Some((alpha, beta)) = self.weights()? else {
             let sum = (fx + residual)?;
             return if self.kind == MixKind::InverseSqrt2 { sum * std::f64::consts::FRAC_1_SQRT_2 } else { Ok(sum) };
         };
-        #[cfg(feature = "kernels")]
-        if self.axis == FeatureAxis::Last {
-            return kernels::merge(fx, residual, &Tensor::stack(&[alpha, beta], 0)?);
-        }
         let (alpha, beta) = (self.axis.broadcastable(&alpha, fx)?, self.axis.broadcastable(&beta, fx)?);
         fx.broadcast_mul(&alpha)? + residual.broadcast_mul(&beta)?
     }

@@ -4,7 +4,7 @@ use candle_core::{D, Result, Shape, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use crate::augment::{self, Augment};
-use crate::config::ResidualConfig;
+use crate::config::{MixKind, ResidualConfig};
 use crate::mix::Mix;
 use crate::stream::{Needs, ResidualStream};
 
@@ -68,7 +68,7 @@ impl FeatureAxis {
             Self::Channels => 1,
         };
         let mean_square = v.sqr()?.mean_keepdim(axis)?;
-        v.broadcast_div(&(mean_square + 1e-6)?.sqrt()?)?.broadcast_mul(&self.broadcastable(scale, v)?)
+        v.broadcast_div(&(mean_square + 1e-6)?.sqrt()?)?.broadcast_mul(&self.broadcastable(scale, v)?.to_dtype(v.dtype())?)
     }
 }
 
@@ -105,6 +105,8 @@ pub fn is_scalar_parameter(name: &str) -> bool {
 #[derive(Debug)]
 pub struct Residual {
     mix: Mix,
+    #[cfg(feature = "kernels")]
+    axis: FeatureAxis,
     terms: Vec<Box<dyn Augment>>,
 }
 
@@ -119,7 +121,12 @@ impl Residual {
         }
         let mix = Mix::new(config.mix, features, axis, &vb)?;
         let terms = config.augment.iter().map(|term| augment::build(term, features, axis, &vb)).collect::<Result<_>>()?;
-        Ok(Self { mix, terms })
+        Ok(Self {
+            mix,
+            #[cfg(feature = "kernels")]
+            axis,
+            terms,
+        })
     }
 
     /// Fills every parameter in place, keyed by (seed, its name).
@@ -128,22 +135,71 @@ impl Residual {
         self.terms.iter().try_for_each(|term| term.init(seed))
     }
 
-    /// `α·fx + β·(x + Σ terms)` for the stream's current `x`.
+    /// `α·(fx + fx2) + β·(x + Σ terms)` for the stream's current `x`; `fx2` is a second part of *f*'s output, if it has one.
     ///
     /// # Errors
-    /// When `fx` has another shape than `x`.
-    pub fn merge(&self, fx: &Tensor, stream: &ResidualStream) -> Result<Tensor> {
+    /// When `fx` or `fx2` has another shape than `x`.
+    pub fn merge(&self, fx: &Tensor, fx2: Option<&Tensor>, stream: &ResidualStream) -> Result<Tensor> {
+        self.join(fx, fx2, false, stream)
+    }
+
+    /// `max(merge, 0)`: the end of a ResNet block.
+    ///
+    /// # Errors
+    /// As [`Residual::merge`].
+    pub fn merge_relu(&self, fx: &Tensor, stream: &ResidualStream) -> Result<Tensor> {
+        self.join(fx, None, true, stream)
+    }
+
+    fn join(&self, fx: &Tensor, fx2: Option<&Tensor>, relu: bool, stream: &ResidualStream) -> Result<Tensor> {
         let x = stream.current();
-        if fx.shape() != x.shape() {
-            bail!("residual merge: f(x) has shape {:?}, expected that of x, {:?}", fx.dims(), x.dims());
+        if let Some(part) = std::iter::once(fx).chain(fx2).find(|part| part.shape() != x.shape()) {
+            bail!("residual merge: f(x) has shape {:?}, expected that of x, {:?}", part.dims(), x.dims());
         }
-        let residual = self.terms.iter().try_fold(x.clone(), |sum, term| term.add_to(&sum, stream))?;
-        self.mix.merge(fx, &residual)
+        #[cfg(feature = "kernels")]
+        if self.axis == FeatureAxis::Last {
+            return self.join_fused(fx, fx2, relu, stream);
+        }
+        let residual = self.terms.iter().try_fold(x.clone(), |sum, term| sum + term.term(stream)?)?;
+        let merged = match fx2 {
+            Some(fx2) => self.mix.merge(&(fx + fx2)?, &residual)?,
+            None => self.mix.merge(fx, &residual)?,
+        };
+        if relu { merged.relu() } else { Ok(merged) }
+    }
+
+    /// The same in one pass: a map of `x` itself inside it, the first halves of other maps before it.
+    #[cfg(feature = "kernels")]
+    fn join_fused(&self, fx: &Tensor, fx2: Option<&Tensor>, relu: bool, stream: &ResidualStream) -> Result<Tensor> {
+        let current = stream.current();
+        let (mut x, mut low_rank) = (current.clone(), vec![]);
+        for term in &self.terms {
+            match term.branches(stream)? {
+                Some(branches) => low_rank.extend(branches),
+                None => x = (x + term.term(stream)?)?,
+            }
+        }
+        let (mut map, mut branches) = (None, vec![]);
+        for branch in low_rank {
+            if map.is_none() && branch.source.id() == x.id() {
+                map = Some((branch.down, branch.up));
+            } else {
+                branches.push((kernels::linear(branch.source, &branch.down.t()?.contiguous()?, None)?, branch.up));
+            }
+        }
+        let map = map.as_ref().map(|(down, up)| (*down, up));
+        let ab = self.mix.stacked(current)?;
+        kernels::merge(&kernels::Merge { fx, fx2, x: &x, ab: ab.as_ref(), map, branches: &branches, relu })
     }
 
     /// History this connection reads.
     pub fn needs(&self) -> Needs {
         self.terms.iter().map(|term| term.needs()).fold(Needs::default(), Needs::union)
+    }
+
+    /// Whether it is the plain addition.
+    pub fn is_plain(&self) -> bool {
+        self.mix.kind() == MixKind::None && self.terms.is_empty()
     }
 
     /// α and β.

@@ -61,14 +61,24 @@ impl ResidualStream {
 
     /// Merges *f*'s output and moves on: the current activation becomes history.
     pub fn write(&mut self, site: &Residual, fx: &Tensor) -> Result<()> {
-        let merged = site.merge(fx, self)?;
-        let previous = std::mem::replace(&mut self.current, merged);
+        self.advance(site.merge(fx, None, self)?);
+        Ok(())
+    }
+
+    /// [`Self::write`] of `fx + fx2`, which is not formed in memory where the fused operations serve.
+    pub fn write_sum(&mut self, site: &Residual, fx: &Tensor, fx2: &Tensor) -> Result<()> {
+        self.advance(site.merge(fx, Some(fx2), self)?);
+        Ok(())
+    }
+
+    /// Moves on to `next`, where something stands behind the merge (a ResNet's ReLU): the current activation becomes history.
+    pub fn advance(&mut self, next: Tensor) {
+        let previous = std::mem::replace(&mut self.current, next);
         self.normed = None;
         if self.needs.last > 1 {
             self.earlier.push_front(previous);
             self.earlier.truncate(self.needs.last - 1);
         }
-        Ok(())
     }
 
     /// What the head is given.

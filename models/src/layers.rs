@@ -4,9 +4,9 @@
 //! fused norms drop gradients silently, architecture.md section 9). And each keeps the names of its parameters, so that
 //! `init` can fill them from streams keyed by (seed, name).
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
-use kernels::PackedWeight;
+use kernels::{Numerics, PackedWeight};
 
 use crate::decoder::NormKind;
 use crate::init::{Distribution, fill};
@@ -64,11 +64,11 @@ impl Linear {
     }
 
     /// `[.., in] -> [.., out]`.
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor, numerics: Numerics) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(Param::tensor);
         match &self.packed {
             Some(packed) => kernels::linear_packed(x, packed, bias),
-            None => kernels::linear(x, self.weight.tensor(), bias),
+            None => kernels::linear_in(numerics, x, self.weight.tensor(), bias),
         }
     }
 
@@ -78,8 +78,12 @@ impl Linear {
     }
 
     pub(crate) fn init(&self, std: f64, seed: u64) -> Result<()> {
-        self.weight.init(Distribution::Normal { std }, seed)?;
-        self.bias.as_ref().map_or(Ok(()), |bias| bias.init(Distribution::Constant(0.0), seed))
+        self.init_with(Distribution::Normal { std }, Distribution::Constant(0.0), seed)
+    }
+
+    pub(crate) fn init_with(&self, weight: Distribution, bias: Distribution, seed: u64) -> Result<()> {
+        self.weight.init(weight, seed)?;
+        self.bias.as_ref().map_or(Ok(()), |param| param.init(bias, seed))
     }
 }
 
@@ -101,11 +105,12 @@ impl Norm {
         Ok(Self { weight, bias, eps })
     }
 
-    /// `[.., D] -> [.., D]`.
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// `[.., D] -> [.., D]`, what the products behind it read: bf16 in that numerics, else the dtype of `x`.
+    pub(crate) fn forward(&self, x: &Tensor, numerics: Numerics) -> Result<Tensor> {
+        let dtype = if numerics == Numerics::Bf16 { DType::BF16 } else { x.dtype() };
         match &self.bias {
-            None => kernels::rms_norm(x, self.weight.tensor(), self.eps),
-            Some(bias) => kernels::layer_norm(x, self.weight.tensor(), Some(bias.tensor()), self.eps),
+            None => kernels::rms_norm_as(x, self.weight.tensor(), self.eps, dtype),
+            Some(bias) => kernels::layer_norm_as(x, self.weight.tensor(), Some(bias.tensor()), self.eps, dtype),
         }
     }
 

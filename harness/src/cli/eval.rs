@@ -10,10 +10,11 @@ use super::{Exit, Format, Global, output};
 use crate::config::{OnMissing, Requires, SuiteConfig, SuiteTask, TrainConfig};
 use crate::data::hub::{self, HubError, Repository};
 use crate::error::Hint as _;
+use crate::eval::chat::ChatOptions;
 use crate::eval::results::Evaluation;
 use crate::eval::runner::{TaskRequest, TaskResult};
 use crate::eval::shards::ShardFile;
-use crate::eval::suite::{Data, Plan, Subject, evaluate, expand, find_model};
+use crate::eval::suite::{Data, Plan, Subject, chat_template, evaluate, expand, find_model};
 use crate::eval::{Softmax, files, verify};
 use crate::plan::Shard;
 use crate::provenance;
@@ -43,6 +44,7 @@ Examples:
   harness eval --suite llm                                             the demo: trains four small subjects, then compares them
   harness eval --task boolq,mmlu --num-fewshot 5 --model FOLDER --data DIR
   harness eval --task hellaswag --limit 200 --profile compat --model FOLDER --data DIR --out results/hellaswag
+  harness eval --suite vision --model resnet20.safetensors --data cifar10-test.tar.zst
 
 A model is a run of ours (`lm-tiny-rw/<hash>-s0`, or its folder) a Hugging Face folder (config.json, *.safetensors, tokenizer.json),
 or a hub id (`org/name[@revision]`).
@@ -73,6 +75,15 @@ pub struct Args {
     /// Conventions of prompts and metrics
     #[arg(long, value_enum, default_value = "canonical")]
     pub profile: ProfileFlag,
+    /// Ask in turns, formatted by the model's own chat template
+    #[arg(long)]
+    pub apply_chat_template: bool,
+    /// Text of the system turn, before a task's description (with --apply-chat-template)
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Each example is a turn of its own instead of part of the question's (with --apply-chat-template)
+    #[arg(long)]
+    pub fewshot_as_multiturn: bool,
     /// Training seeds of the suite's subjects, instead of the suite's
     #[arg(long, value_delimiter = ',', value_name = "SEED,…")]
     pub seed: Vec<u64>,
@@ -103,6 +114,9 @@ pub struct Args {
     /// Say what would be done and stop
     #[arg(long)]
     pub dry_run: bool,
+    /// How pictures are read
+    #[command(flatten)]
+    pub images: super::eval_vision::ImageArgs,
 }
 
 impl Args {
@@ -116,6 +130,9 @@ impl Args {
             limit: None,
             num_fewshot: None,
             profile: ProfileFlag::Canonical,
+            apply_chat_template: false,
+            system: None,
+            fewshot_as_multiturn: false,
             seed: Vec::new(),
             max_memory: None,
             allow_code_execution: false,
@@ -126,6 +143,7 @@ impl Args {
             no_cache: false,
             out: Some(out.to_owned()),
             dry_run: false,
+            images: super::eval_vision::ImageArgs::default(),
         }
     }
 }
@@ -150,6 +168,10 @@ pub(super) fn evaluate_suite(suite: &str, out: &Path, global: &Global) -> anyhow
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     if args.verify {
         return report_verification(&verify::run()?, global);
+    }
+    global.check_scores_are_f32()?;
+    if let Some(asked) = super::eval_vision::asked(args)? {
+        return super::eval_vision::run(args, &asked, global);
     }
     let plan = plan(args, global)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(args, &plan));
@@ -226,6 +248,10 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
     } else {
         args.model.iter().map(|model| find_model(&global.runs_dir, model)).collect::<anyhow::Result<_>>()?
     };
+    let chat = ChatOptions::from_flags(args.apply_chat_template, args.system.as_deref(), args.fewshot_as_multiturn)?;
+    if chat.is_some() {
+        check_chat_templates(&subjects)?;
+    }
     let available = provenance::mem_available_bytes().unwrap_or(4 << 30);
     Ok(Plan {
         suite: suite.map(|suite| suite.name),
@@ -236,6 +262,7 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
         data_note,
         offline: global.is_offline(),
         profile,
+        chat,
         runs_dir: global.runs_dir.clone(),
         threads: global.thread_count(),
         allow_code_execution: args.allow_code_execution,
@@ -267,6 +294,19 @@ fn default_data(asked: &[TaskRequest], profile: Profile, global: &Global) -> any
         Ok(_) => (Data::Hub, None),
         Err(error) => (Data::Bundled, Some(format!("the hub's data sets cannot be had ({error})"))),
     })
+}
+
+/// Every model that is here has a chat template; one of the hub is checked once it is fetched.
+fn check_chat_templates(subjects: &[Subject]) -> anyhow::Result<()> {
+    for subject in subjects {
+        match subject {
+            Subject::Folder(folder) => drop(chat_template(Some(folder), "")?),
+            Subject::Hub(_) => {}
+            Subject::Config { name, .. } => drop(chat_template(None, name)?),
+            Subject::Run(run) => drop(chat_template(None, &run.config()?.name)?),
+        }
+    }
+    Ok(())
 }
 
 /// A suite by name or by file.

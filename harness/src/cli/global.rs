@@ -4,6 +4,7 @@ use crate::error::Hint as _;
 use anyhow::{Context as _, anyhow, bail};
 use candle_core::{DType, Device};
 use clap::ValueEnum;
+use records::Numerics;
 use std::path::PathBuf;
 
 /// The number format of tensors.
@@ -17,17 +18,6 @@ pub enum DtypeFlag {
     F16,
     /// 64-bit floats, for checks.
     F64,
-}
-
-/// How f32 matrix products are computed (recorded with every measured number).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Numerics {
-    /// f32 products.
-    F32,
-    /// Each f32 as two bf16 (relative error 4.5e-6; needs AMX).
-    F32Split,
-    /// bf16 products with f32 accumulation.
-    Bf16,
 }
 
 /// Which CPU code paths may be used.
@@ -67,9 +57,9 @@ pub struct Global {
     /// Number format of weights and activations (evaluation; training keeps f32 master weights)
     #[arg(long, global = true, value_enum, default_value = "f32", hide_short_help = true)]
     pub dtype: DtypeFlag,
-    /// How matrix products are computed
-    #[arg(long, global = true, value_enum, default_value = "f32", hide_short_help = true)]
-    pub numerics: Numerics,
+    /// How matrix products of `train` and `measure` are computed; default: the config's, which is f32 unless it says otherwise
+    #[arg(long, global = true, value_name = "f32|f32-split|bf16", value_parser = numerics, hide_short_help = true)]
+    pub numerics: Option<Numerics>,
     /// CPU threads; default: all physical cores this process may use
     #[arg(long, global = true, value_name = "N", hide_short_help = true)]
     pub threads: Option<usize>,
@@ -96,7 +86,29 @@ pub struct Global {
     pub verbose: u8,
 }
 
+/// A word of [`Numerics`].
+fn numerics(word: &str) -> Result<Numerics, String> {
+    Numerics::parse(word).ok_or_else(|| format!("expected `f32`, `f32-split` or `bf16`, found `{word}`"))
+}
+
 impl Global {
+    /// The override of a training config's numerics, if there is one.
+    pub fn numerics_set(&self) -> Option<String> {
+        self.numerics.map(|numerics| format!("numerics=\"{numerics}\""))
+    }
+
+    /// Scores are computed in f32 only, so that they equal the reference harness's; another choice is refused rather than ignored.
+    ///
+    /// # Errors
+    /// When another numerics is asked for.
+    pub fn check_scores_are_f32(&self) -> anyhow::Result<()> {
+        match self.numerics {
+            None | Some(Numerics::F32) => Ok(()),
+            Some(other) => Err(anyhow!("--numerics: expected `f32` for scores, found `{other}`"))
+                .hint("evaluation computes in f32 whatever the model was trained in; `--dtype bf16` loads weights in bf16"),
+        }
+    }
+
     /// Sets up logging, the thread pool and the CPU code paths. Called once, before the command runs.
     ///
     /// # Errors
@@ -105,10 +117,6 @@ impl Global {
         self.start_logging();
         if self.threads == Some(0) {
             bail!("--threads: expected at least 1, found 0");
-        }
-        if self.numerics != Numerics::F32 {
-            return Err(anyhow!("--numerics: expected `f32`, found another kind of matrix product"))
-                .hint("split and bf16 products need matrix tiles (AMX), for which this build has no kernel");
         }
         if self.cpu_features == CpuFeaturesFlag::Portable {
             kernels::cpu::force(kernels::cpu::Level::Portable).map_err(|error| anyhow!("--cpu-features: {error}"))?;

@@ -53,6 +53,7 @@ struct Check {
 /// # Errors
 /// Unknown names, an unusable model or data.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    global.check_scores_are_f32()?;
     let model = match find_model(&global.runs_dir, &args.model)? {
         Subject::Run(run) => load_run(&run, args.model.clone(), global.dtype(), &global.device()?)?.0,
         Subject::Folder(folder) => LoadedModel::from_pretrained(&folder, global.dtype(), &global.device()?)?,

@@ -289,7 +289,9 @@ impl SharedPrefixes {
             Self { nodes: Vec::new(), innermost: vec![None; prompts.len()], order: Vec::new(), held: Vec::new(), held_tok: 0 };
         let mut roots = prefix_tree::build(&inputs, share);
         roots.sort_by_key(|node| std::cmp::Reverse(node.members.iter().map(|&i| prompts[i].ids.len()).max()));
-        roots.iter().for_each(|root| this.add(root, None, prompts));
+        for root in &roots {
+            this.add(root, None, prompts);
+        }
         this
     }
 
@@ -307,11 +309,15 @@ impl SharedPrefixes {
             .filter(|member| !node.children.iter().any(|child| child.members.contains(member)))
             .collect();
         own.sort_by_key(|&i| std::cmp::Reverse(prompts[i].ids.len()));
-        own.iter().for_each(|&i| self.innermost[i] = parent);
+        for &i in &own {
+            self.innermost[i] = parent;
+        }
         self.order.extend(own);
         let mut children: Vec<&Node> = node.children.iter().collect();
         children.sort_by_key(|child| std::cmp::Reverse(child.members.iter().map(|&i| prompts[i].ids.len()).max()));
-        children.into_iter().for_each(|child| self.add(child, parent, prompts));
+        for child in children {
+            self.add(child, parent, prompts);
+        }
     }
 
     /// Leading tokens of a prompt that are shared.
@@ -350,18 +356,17 @@ impl SharedPrefixes {
         let mut chain: Vec<Rc<KvSegment>> = Vec::new();
         for at in path {
             let node = &mut self.nodes[at];
-            let segment = match &node.segment {
-                Some(segment) => Rc::clone(segment),
-                None => {
-                    let mut own = KvSegment::new(decoder.config(), node.start, node.end - node.start);
-                    for ids in prompts[node.sequence].ids[node.start..node.end].chunks(budget.batch_tokens.max(1)) {
-                        let before = chain.iter().map(Rc::as_ref).collect();
-                        decoder.forward_runs(&mut [Run { ids, before, own: &mut own }])?;
-                    }
-                    self.held.push(at);
-                    self.held_tok += node.end - node.start;
-                    Rc::clone(node.segment.insert(Rc::new(own)))
+            let segment = if let Some(segment) = &node.segment {
+                Rc::clone(segment)
+            } else {
+                let mut own = KvSegment::new(decoder.config(), node.start, node.end - node.start);
+                for ids in prompts[node.sequence].ids[node.start..node.end].chunks(budget.batch_tokens.max(1)) {
+                    let before = chain.iter().map(Rc::as_ref).collect();
+                    decoder.forward_runs(&mut [Run { ids, before, own: &mut own }])?;
                 }
+                self.held.push(at);
+                self.held_tok += node.end - node.start;
+                Rc::clone(node.segment.insert(Rc::new(own)))
             };
             node.waiting -= 1;
             chain.push(segment);

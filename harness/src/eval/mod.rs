@@ -13,9 +13,11 @@
 //! | [`generation`] | texts up to a stop string |
 //! | [`cache`] | answers that survive a kill |
 //! | [`adapter`] | all of it behind `tasks::LanguageModel` |
+//! | [`chat`] | prompts as turns, by the model's template |
 //! | [`runner`] | one task on one model |
 //! | [`sandbox`] | programs that a model wrote, run in isolation |
 //! | [`suite`] | subjects, folders and tasks from their names |
+//! | [`vision`] | pictures instead of texts |
 //! | [`results`] | results as JSON, samples, rows |
 //! | [`files`] | the folder they are written to |
 //! | [`shards`] | parts of an evaluation, joined again |
@@ -23,6 +25,7 @@
 
 pub mod adapter;
 pub mod cache;
+pub mod chat;
 pub mod encode;
 pub mod files;
 pub mod generation;
@@ -35,6 +38,7 @@ pub mod score;
 pub mod shards;
 pub mod suite;
 pub mod verify;
+pub mod vision;
 
 pub use adapter::{AnswerOptions, Evaluator};
 pub use cache::ResponseCache;

@@ -28,6 +28,8 @@ pub struct LoadedModel {
     pub weights_digest: String,
     /// SHA-256 of `tokenizer.json`.
     pub tokenizer_sha256: String,
+    /// The folder of a published model, where its chat template is.
+    pub folder: Option<PathBuf>,
 }
 
 impl LoadedModel {
@@ -63,6 +65,7 @@ impl LoadedModel {
             params_total,
             weights_digest,
             tokenizer_sha256,
+            folder: None,
         })
     }
 
@@ -93,7 +96,8 @@ impl LoadedModel {
         special.bos = asked.bos.or(special.bos);
         special.eos = if asked.eos.is_empty() { special.eos } else { asked.eos };
         let special = SpecialTokens { add_bos: asked.add_bos, prefix: asked.prefix, ..special };
-        Self::new(name, &pretrained.config, pretrained.params, &tokenizer, special)
+        let model = Self::new(name, &pretrained.config, pretrained.params, &tokenizer, special)?;
+        Ok(Self { folder: Some(folder.to_owned()), ..model })
     }
 }
 

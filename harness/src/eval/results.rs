@@ -33,8 +33,10 @@ pub struct RunOutcome {
     pub weights_digest: String,
     /// Run directory, for runs of ours.
     pub folder: Option<std::path::PathBuf>,
-    /// Digest of the tokenizer.
+    /// Digest of the tokenizer; empty for networks that read no text.
     pub tokenizer_sha256: String,
+    /// Chat template and turns, where prompts were put into turns.
+    pub chat: Option<Value>,
     /// Columns that the model decides (subject, variant, shape).
     pub base: Row,
     /// Leaf task to outcome, in the order asked.
@@ -186,6 +188,9 @@ fn average_documents(task: &str, profile: Profile, results: &[&TaskResult]) -> a
             }
         }
     }
+    if results[0].spec.definition == super::vision::DEFINITION {
+        return super::vision::score::aggregate(&averaged);
+    }
     Ok(tasks::task(task, profile)?.aggregate(&averaged)?)
 }
 
@@ -243,6 +248,9 @@ impl Evaluation {
             let seeds: Vec<u64> = model.runs.iter().filter_map(|run| run.seed).collect();
             let weights: Vec<&str> = model.runs.iter().map(|run| run.weights_digest.as_str()).collect();
             let mut entry = json!({ "params_total": model.runs.first().map(|run| run.params_total), "weights_digest": weights, "tasks": tasks });
+            if let Some(chat) = model.runs.first().and_then(|run| run.chat.as_ref()) {
+                entry["chat"] = chat.clone();
+            }
             if !seeds.is_empty() {
                 entry["seeds"] = json!(seeds);
             }
@@ -334,7 +342,7 @@ impl Evaluation {
             seed: run.seed.and_then(|seed| i64::try_from(seed).ok()),
             eval_profile: Some(eval_profile),
             checkpoint_sha256: Some(run.weights_digest.clone()),
-            tokenizer_sha256: Some(run.tokenizer_sha256.clone()),
+            tokenizer_sha256: Some(run.tokenizer_sha256.clone()).filter(|digest| !digest.is_empty()),
             ..run.base.clone()
         }
     }

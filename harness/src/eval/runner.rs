@@ -10,6 +10,7 @@ use tasks::{
     Task, TaskData, TaskError, TaskSpec, Verdict,
 };
 
+use super::chat::{ChatOptions, ChatTemplate};
 use crate::plan::Shard;
 
 /// What to ask.
@@ -28,19 +29,21 @@ pub struct TaskRequest {
 
 /// How a task is asked.
 #[derive(Debug, Clone, Copy)]
-pub struct AskOptions {
+pub struct AskOptions<'a> {
     /// Conventions of prompts and metrics.
     pub profile: Profile,
     /// Documents that this process takes.
     pub shard: Shard,
     /// Training seed of the model, for subjects with several.
     pub seed: Option<u64>,
+    /// Ask in turns, by this template.
+    pub chat: Option<(&'a ChatTemplate, &'a ChatOptions)>,
 }
 
-impl AskOptions {
-    /// All documents, no seed.
+impl AskOptions<'_> {
+    /// All documents, no seed, no template.
     pub fn new(profile: Profile) -> Self {
-        Self { profile, shard: Shard::ALL, seed: None }
+        Self { profile, shard: Shard::ALL, seed: None, chat: None }
     }
 }
 
@@ -122,7 +125,7 @@ pub type Outcome = Result<Box<TaskResult>, NotRun>;
 /// When the data is wrong (a missing field, an empty file).
 pub fn run_task(
     request: &TaskRequest,
-    options: AskOptions,
+    options: AskOptions<'_>,
     source: DataSource<'_>,
     model: &mut dyn LanguageModel,
     executor: Option<&mut (dyn Executor + '_)>,
@@ -150,7 +153,10 @@ pub fn run_task(
     };
     let num_fewshot = prepared.first().map_or(0, |doc| doc.shots.len());
     // Shots are drawn for all documents first: in `compat` a document's draw depends on those before it.
-    let prepared = options.shard.select(prepared);
+    let mut prepared = options.shard.select(prepared);
+    if let Some((template, chat)) = options.chat {
+        template.apply(chat, task.as_ref(), &mut prepared)?;
+    }
     let all: Vec<Request> = prepared.iter().flat_map(|doc| doc.requests.iter().cloned()).collect();
     let mut answers = model.answer(&all).into_iter();
     let mut result = TaskResult {

@@ -14,6 +14,7 @@ use tasks::{DataSource, Executor, GroupSpec, Profile};
 
 use super::adapter::{AnswerOptions, Evaluator};
 use super::cache::ResponseCache;
+use super::chat::{ChatOptions, ChatTemplate};
 use super::encode::SpecialTokens;
 use super::model::{LoadedModel, read_tokenizer};
 use super::results::{Evaluation, ModelOutcome, RunOutcome};
@@ -77,6 +78,8 @@ pub struct Plan {
     pub offline: bool,
     /// Conventions.
     pub profile: Profile,
+    /// Ask in turns, by each model's chat template.
+    pub chat: Option<ChatOptions>,
     /// Where runs and caches live.
     pub runs_dir: PathBuf,
     /// Threads, for the record.
@@ -340,7 +343,9 @@ fn ask_published(
     model: &LoadedModel,
     sandbox: &mut Option<PythonSandbox>,
 ) -> anyhow::Result<ModelOutcome> {
-    let base = Row { subject: Some(model.name.clone()), ..published_row(model.decoder.config(), plan) };
+    // A score in turns is another cell than a plain one: they must not meet in a table's cell.
+    let subject = if plan.chat.is_some() { format!("{} (chat)", model.name) } else { model.name.clone() };
+    let base = Row { subject: Some(subject), ..published_row(model.decoder.config(), plan) };
     Ok(ModelOutcome { name: model.name.clone(), runs: vec![ask_model(plan, rows, model, None, base, sandbox)?] })
 }
 
@@ -365,6 +370,18 @@ fn published_row(config: &DecoderConfig, plan: &Plan) -> Row {
     }
 }
 
+/// The template of a model's folder.
+///
+/// # Errors
+/// When the model is none of a published folder, or has no template.
+pub fn chat_template(folder: Option<&Path>, name: &str) -> anyhow::Result<ChatTemplate> {
+    match folder {
+        Some(folder) => ChatTemplate::of_folder(folder),
+        None => Err(anyhow!("model `{name}`: expected a chat template, found none"))
+            .hint("leave out --apply-chat-template: runs of ours are not tuned on conversations"),
+    }
+}
+
 fn ask_model(
     plan: &Plan,
     rows: &HubRows,
@@ -375,7 +392,6 @@ fn ask_model(
 ) -> anyhow::Result<RunOutcome> {
     let budget = budget(model.decoder.config(), model.params_total, plan)?;
     let options = AnswerOptions { profile: plan.profile, budget, softmax: plan.softmax };
-    let ask = AskOptions { profile: plan.profile, shard: plan.shard, seed };
     let mut cache = if plan.use_cache {
         let path = plan.runs_dir.join("_cache/responses").join(format!("{}.jsonl", &model.weights_digest));
         Some(ResponseCache::open(&path)?)
@@ -383,6 +399,9 @@ fn ask_model(
         None
     };
     let label = seed.map_or_else(|| model.name.clone(), |seed| format!("{} seed {seed}", model.name));
+    let template = plan.chat.as_ref().map(|_| chat_template(model.folder.as_deref(), &model.name)).transpose()?;
+    let chat = template.as_ref().zip(plan.chat.as_ref());
+    let ask = AskOptions { profile: plan.profile, shard: plan.shard, seed, chat };
     let mut outcomes: Vec<(String, Outcome)> = Vec::new();
     for request in &plan.tasks {
         let source = match &plan.data {
@@ -419,6 +438,9 @@ fn ask_model(
         params_total: model.params_total,
         weights_digest: model.weights_digest.clone(),
         tokenizer_sha256: model.tokenizer_sha256.clone(),
+        chat: chat.map(|(template, options)| {
+            json!({ "template_sha256": template.sha256(), "system": options.system, "fewshot_as_multiturn": options.fewshot_as_multiturn })
+        }),
         base,
         folder: None,
         flops_forward: None,

@@ -141,8 +141,7 @@ impl Check {
                     let value = found["loglikelihood"].as_f64().unwrap_or(f64::NAN);
                     let difference = (value - wanted).abs();
                     self.largest_difference = self.largest_difference.max(difference);
-                    // Written so that NaN differs.
-                    if !(difference <= 1e-4 + 2e-6 * wanted.abs()) {
+                    if difference.is_nan() || difference > 1e-4 + 2e-6 * wanted.abs() {
                         differs(format!("log-likelihood: expected {wanted}, found {value}"));
                     }
                 }

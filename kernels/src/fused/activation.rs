@@ -7,33 +7,64 @@
 //! gelu_erf(x)  = x·½·(1 + erf(x/√2))
 //! ```
 //! `½·(1 + tanh u)` is computed as `σ(2u)`, which keeps the relative precision of the left tail.
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+//!
+//! Arguments are f32 or bf16 (computed in f32 and rounded once).
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor};
+use half::bf16;
 use rayon::prelude::*;
 
-use crate::access::{F32Ref, f32s, is_fast, output, tensor};
+use crate::element::{Element, Lock, elements, is_element, output_of, tensor_of, with_element};
 use crate::parallel::{PIECE, is_worth_it};
 use crate::simd::{Isa, exp, multiversion, sigmoid};
+use crate::tape::{apply1, apply2};
 use crate::{check, plain};
+
+/// One-argument function and its derivative over slices.
+struct Unary<T> {
+    name: &'static str,
+    /// `y = f(x)`
+    forward: fn(&[T], &mut [T]),
+    /// `dx = f'(x)·g`
+    backward: fn(&[T], &[T], &mut [T]),
+}
+
+/// The function of one format.
+macro_rules! function {
+    ($name:literal, $forward:ident, $backward:ident, $t:ty) => {
+        Unary::<$t> { name: $name, forward: $forward::<$t>, backward: $backward::<$t> }
+    };
+}
+
+/// Applies the function of the format of `x`.
+macro_rules! unary {
+    ($x:expr, $name:literal, $forward:ident, $backward:ident, $fallback:expr) => {
+        match $x.dtype() {
+            DType::F32 if is_element($x) => apply1(&$x.contiguous()?, function!($name, $forward, $backward, f32)),
+            DType::BF16 if is_element($x) => apply1(&$x.contiguous()?, function!($name, $forward, $backward, bf16)),
+            _ => $fallback($x),
+        }
+    };
+}
 
 /// `x · sigmoid(x)`.
 ///
 /// - Shape: any; the output has the shape and dtype of `x`.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    unary(x, Unary { name: "silu", forward: silu_forward, backward: silu_backward }, plain::silu)
+    unary!(x, "silu", silu_forward, silu_backward, plain::silu)
 }
 
 /// GELU in its tanh approximation.
 ///
 /// - Shape: any; the output has the shape and dtype of `x`.
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
-    unary(x, Unary { name: "gelu-tanh", forward: gelu_tanh_forward, backward: gelu_tanh_backward }, plain::gelu_tanh)
+    unary!(x, "gelu-tanh", gelu_tanh_forward, gelu_tanh_backward, plain::gelu_tanh)
 }
 
 /// GELU by the error function, within 3e-7 of the exact value relative to `|x|`.
 ///
 /// - Shape: any; the output has the shape and dtype of `x`.
 pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
-    unary(x, Unary { name: "gelu-erf", forward: gelu_erf_forward, backward: gelu_erf_backward }, plain::gelu_erf)
+    unary!(x, "gelu-erf", gelu_erf_forward, gelu_erf_backward, plain::gelu_erf)
 }
 
 /// `silu(gate) · up` in one pass.
@@ -43,53 +74,41 @@ pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When the shapes differ.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    if !is_fast(&[gate, up]) {
+    if !is_element(gate) || !is_element(up) || gate.dtype() != up.dtype() {
         return plain::swiglu(gate, up);
     }
     check::same_shape("swiglu", "up", gate, up)?;
-    gate.contiguous()?.apply_op2(&up.contiguous()?, SwiGlu)
+    apply2(&gate.contiguous()?, &up.contiguous()?, SwiGlu)
 }
 
-/// One-argument function and its derivative over slices.
-struct Unary {
-    name: &'static str,
-    /// `y = f(x)`
-    forward: fn(&[f32], &mut [f32]),
-    /// `dx = f'(x)·g`
-    backward: fn(&[f32], &[f32], &mut [f32]),
-}
-
-fn unary(x: &Tensor, op: Unary, fallback: fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-    if is_fast(&[x]) { x.contiguous()?.apply_op1(op) } else { fallback(x) }
-}
-
-impl CustomOp1 for Unary {
+impl<T: Element> CustomOp1 for Unary<T> {
     fn name(&self) -> &'static str {
         self.name
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = f32s(storage, layout)?;
-        let mut y = output(x.len());
+        let x: &[T] = elements(storage, layout)?;
+        let mut y = output_of(x.len());
         if is_worth_it(x.len()) {
             y.par_chunks_mut(PIECE).zip(x.par_chunks(PIECE)).for_each(|(y, x)| (self.forward)(x, y));
         } else {
             (self.forward)(x, &mut y);
         }
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
+        Ok((T::storage(y), layout.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let grad = grad.contiguous()?;
-        let (xs, g) = (F32Ref::new(x)?, F32Ref::new(&grad)?);
-        let mut dx = output(xs.len());
+        let (x_lock, g_lock) = (Lock::new(x), Lock::new(&grad));
+        let (xs, g) = (x_lock.elements::<T>()?, g_lock.elements::<T>()?);
+        let mut dx = output_of(xs.len());
         if is_worth_it(xs.len()) {
             let parts = dx.par_chunks_mut(PIECE).zip(xs.par_chunks(PIECE).zip(g.par_chunks(PIECE)));
             parts.for_each(|(dx, (x, g))| (self.backward)(x, g, dx));
         } else {
-            (self.backward)(&xs, &g, &mut dx);
+            (self.backward)(xs, g, &mut dx);
         }
-        Ok(Some(tensor(dx, x.dims())?))
+        Ok(Some(tensor_of(dx, x.dims())?))
     }
 }
 
@@ -101,38 +120,51 @@ impl CustomOp2 for SwiGlu {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (gate, up) = (f32s(s1, l1)?, f32s(s2, l2)?);
-        let mut y = output(gate.len());
-        if is_worth_it(gate.len()) {
-            let parts = y.par_chunks_mut(PIECE).zip(gate.par_chunks(PIECE).zip(up.par_chunks(PIECE)));
-            parts.for_each(|(y, (gate, up))| swiglu_forward(gate, up, y));
-        } else {
-            swiglu_forward(gate, up, &mut y);
-        }
-        Ok((CpuStorage::F32(y), l1.shape().clone()))
+        let y = match s1 {
+            CpuStorage::BF16(_) => bf16::storage(swiglu_of::<bf16>(elements(s1, l1)?, elements(s2, l2)?)),
+            _ => f32::storage(swiglu_of::<f32>(elements(s1, l1)?, elements(s2, l2)?)),
+        };
+        Ok((y, l1.shape().clone()))
     }
 
     fn bwd(&self, gate: &Tensor, up: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let (gates, ups, g) = (F32Ref::new(gate)?, F32Ref::new(up)?, F32Ref::new(&grad)?);
-        let (mut d_gate, mut d_up) = (output(g.len()), output(g.len()));
-        if is_worth_it(g.len()) {
-            let inputs = gates.par_chunks(PIECE).zip(ups.par_chunks(PIECE)).zip(g.par_chunks(PIECE));
-            let parts = d_gate.par_chunks_mut(PIECE).zip(d_up.par_chunks_mut(PIECE)).zip(inputs);
-            parts.for_each(|((d_gate, d_up), ((gate, up), g))| swiglu_backward(gate, up, g, d_gate, d_up));
-        } else {
-            swiglu_backward(&gates, &ups, &g, &mut d_gate, &mut d_up);
-        }
-        let d_gate = if gate.track_op() { Some(tensor(d_gate, gate.dims())?) } else { None };
-        let d_up = if up.track_op() { Some(tensor(d_up, up.dims())?) } else { None };
-        Ok((d_gate, d_up))
+        with_element!(gate, T => swiglu_gradients::<T>(gate, up, &grad))
     }
 }
 
+fn swiglu_of<T: Element>(gate: &[T], up: &[T]) -> Vec<T> {
+    let mut y = output_of(gate.len());
+    if is_worth_it(gate.len()) {
+        let parts = y.par_chunks_mut(PIECE).zip(gate.par_chunks(PIECE).zip(up.par_chunks(PIECE)));
+        parts.for_each(|(y, (gate, up))| swiglu_forward(gate, up, y));
+    } else {
+        swiglu_forward(gate, up, &mut y);
+    }
+    y
+}
+
+fn swiglu_gradients<T: Element>(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let locks = [gate, up, grad].map(Lock::new);
+    let (gates, ups, g) = (locks[0].elements::<T>()?, locks[1].elements::<T>()?, locks[2].elements::<T>()?);
+    let (mut d_gate, mut d_up) = (output_of(g.len()), output_of(g.len()));
+    if is_worth_it(g.len()) {
+        let inputs = gates.par_chunks(PIECE).zip(ups.par_chunks(PIECE)).zip(g.par_chunks(PIECE));
+        let parts = d_gate.par_chunks_mut(PIECE).zip(d_up.par_chunks_mut(PIECE)).zip(inputs);
+        parts.for_each(|((d_gate, d_up), ((gate, up), g))| swiglu_backward(gate, up, g, d_gate, d_up));
+    } else {
+        swiglu_backward(gates, ups, g, &mut d_gate, &mut d_up);
+    }
+    let d_gate = if gate.track_op() { Some(tensor_of(d_gate, gate.dims())?) } else { None };
+    let d_up = if up.track_op() { Some(tensor_of(d_up, up.dims())?) } else { None };
+    Ok((d_gate, d_up))
+}
+
 multiversion! {
-    fn silu_forward<S>(x: &[f32], y: &mut [f32]) {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = x * sigmoid::<S>(x);
+    fn silu_forward<S, T: Element>(x: &[T], y: &mut [T]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            let x = x.wide();
+            *y = T::narrow(x * sigmoid::<S>(x));
         }
     }
 }
@@ -144,29 +176,32 @@ fn silu_slope<S: Isa>(x: f32, s: f32) -> f32 {
 }
 
 multiversion! {
-    fn silu_backward<S>(x: &[f32], g: &[f32], dx: &mut [f32]) {
-        for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
-            *dx = g * silu_slope::<S>(x, sigmoid::<S>(x));
+    fn silu_backward<S, T: Element>(x: &[T], g: &[T], dx: &mut [T]) {
+        for ((dx, x), g) in dx.iter_mut().zip(x).zip(g) {
+            let (x, g) = (x.wide(), g.wide());
+            *dx = T::narrow(g * silu_slope::<S>(x, sigmoid::<S>(x)));
         }
     }
 }
 
 multiversion! {
-    fn swiglu_forward<S>(gate: &[f32], up: &[f32], y: &mut [f32]) {
-        for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
-            *y = gate * sigmoid::<S>(gate) * up;
+    fn swiglu_forward<S, T: Element>(gate: &[T], up: &[T], y: &mut [T]) {
+        for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
+            let gate = gate.wide();
+            *y = T::narrow(gate * sigmoid::<S>(gate) * up.wide());
         }
     }
 }
 
 multiversion! {
-    fn swiglu_backward<S>(gate: &[f32], up: &[f32], g: &[f32], d_gate: &mut [f32], d_up: &mut [f32]) {
+    fn swiglu_backward<S, T: Element>(gate: &[T], up: &[T], g: &[T], d_gate: &mut [T], d_up: &mut [T]) {
         let n = g.len();
         let (gate, up, d_gate, d_up) = (&gate[..n], &up[..n], &mut d_gate[..n], &mut d_up[..n]);
         for i in 0..n {
-            let s = sigmoid::<S>(gate[i]);
-            d_up[i] = g[i] * gate[i] * s;
-            d_gate[i] = g[i] * up[i] * silu_slope::<S>(gate[i], s);
+            let (gate, g) = (gate[i].wide(), g[i].wide());
+            let s = sigmoid::<S>(gate);
+            d_up[i] = T::narrow(g * gate * s);
+            d_gate[i] = T::narrow(g * up[i].wide() * silu_slope::<S>(gate, s));
         }
     }
 }
@@ -177,20 +212,22 @@ const TWO_SQRT_2_OVER_PI: f32 = 1.595_769;
 const CUBIC: f32 = 0.044715;
 
 multiversion! {
-    fn gelu_tanh_forward<S>(x: &[f32], y: &mut [f32]) {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = x * sigmoid::<S>(TWO_SQRT_2_OVER_PI * S::fma(CUBIC * x * x, x, x));
+    fn gelu_tanh_forward<S, T: Element>(x: &[T], y: &mut [T]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            let x = x.wide();
+            *y = T::narrow(x * sigmoid::<S>(TWO_SQRT_2_OVER_PI * S::fma(CUBIC * x * x, x, x)));
         }
     }
 }
 
 multiversion! {
     /// With `s = σ(2u)`: `d/dx x·s = s + x·s·(1 − s)·2u'`.
-    fn gelu_tanh_backward<S>(x: &[f32], g: &[f32], dx: &mut [f32]) {
-        for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
+    fn gelu_tanh_backward<S, T: Element>(x: &[T], g: &[T], dx: &mut [T]) {
+        for ((dx, x), g) in dx.iter_mut().zip(x).zip(g) {
+            let (x, g) = (x.wide(), g.wide());
             let s = sigmoid::<S>(TWO_SQRT_2_OVER_PI * S::fma(CUBIC * x * x, x, x));
             let slope = TWO_SQRT_2_OVER_PI * S::fma(3. * CUBIC * x, x, 1.);
-            *dx = g * S::fma(x * s * (1. - s), slope, s);
+            *dx = T::narrow(g * S::fma(x * s * (1. - s), slope, s));
         }
     }
 }
@@ -215,9 +252,10 @@ fn normal_cdf<S: Isa>(x: f32) -> f32 {
 }
 
 multiversion! {
-    fn gelu_erf_forward<S>(x: &[f32], y: &mut [f32]) {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = x * normal_cdf::<S>(x);
+    fn gelu_erf_forward<S, T: Element>(x: &[T], y: &mut [T]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            let x = x.wide();
+            *y = T::narrow(x * normal_cdf::<S>(x));
         }
     }
 }
@@ -226,10 +264,11 @@ multiversion! {
 const DENSITY_AT_ZERO: f32 = 0.398_942_3;
 
 multiversion! {
-    fn gelu_erf_backward<S>(x: &[f32], g: &[f32], dx: &mut [f32]) {
-        for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
+    fn gelu_erf_backward<S, T: Element>(x: &[T], g: &[T], dx: &mut [T]) {
+        for ((dx, x), g) in dx.iter_mut().zip(x).zip(g) {
+            let (x, g) = (x.wide(), g.wide());
             let density = DENSITY_AT_ZERO * exp::<S>(-0.5 * x * x);
-            *dx = g * S::fma(x, density, normal_cdf::<S>(x));
+            *dx = T::narrow(g * S::fma(x, density, normal_cdf::<S>(x)));
         }
     }
 }

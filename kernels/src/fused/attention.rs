@@ -6,17 +6,23 @@
 //! backward, P recomputed from the kept log-sum-exp of each row (Dao et al. 2022, arXiv:2205.14135, §3.1):
 //!   dv = Pᵀ·do     dP = do·vᵀ     dS = P∘(dP − rowsum(do∘o))·scale     dq = dS·k     dk = dSᵀ·q
 //! ```
+//! Arguments are f32, or bf16 with bf16 products; scores, their softmax and all sums are f32 in either.
+//!
 //! Queries are taken [`BLOCK`] at a time against the keys up to the block's end, so the upper triangle is never computed beyond the
-//! block on the diagonal. A task is one head (forward) or one key-value head with its group of query heads (backward, where they
-//! add to the same gradient in order).
+//! block on the diagonal. A task is one query head; backward, the gradients of a key-value head that a group of query heads reads are
+//! added up afterwards in their order.
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use half::bf16;
 
-use crate::access::{F32Ref, f32s, is_fast, output, tensor};
+use crate::access::output;
+use crate::element::{Element, Lock, elements, is_element, output_of, tensor_of, with_element};
+use crate::gemm::bf16::{Matrix, Output, Rounding};
 use crate::gemm::{Operand, Product};
 use crate::parallel::{self, Disjoint};
 use crate::simd::{dot, exp, max, multiversion, sum};
+use crate::tape::apply3;
 use crate::{check, plain};
 
 /// Queries per block.
@@ -31,11 +37,96 @@ const BLOCK: usize = 64;
 /// # Errors
 /// When the shapes do not fit.
 pub fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Tensor> {
-    if !is_fast(&[q, k, v]) {
+    if ![q, k, v].into_iter().all(is_element) || q.dtype() != k.dtype() || q.dtype() != v.dtype() {
         return plain::causal_attention(q, k, v, scale);
     }
     check::attention(q, k, v)?;
-    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Attention { scale: scale as f32, log_sums: OnceLock::new() })
+    let op = Attention { scale: scale as f32, log_sums: OnceLock::new() };
+    apply3(&q.contiguous()?, &k.contiguous()?, &v.contiguous()?, op)
+}
+
+/// Products of one format of activations.
+trait Format: Output {
+    /// `c = alpha·a·b` in f32, or added to it.
+    fn scores(p: Product, a: View<'_, Self>, b: View<'_, Self>, c: &mut [f32], row: usize);
+    /// `c = a·b` in the format.
+    ///
+    /// # Safety
+    /// As [`Product::into_address`].
+    unsafe fn product(p: Product, a: View<'_, Self>, b: View<'_, Self>, c: *mut Self, row: usize);
+    /// Weights in the format: themselves, or rounded into the buffer.
+    fn weights<'a>(weights: &'a [f32], buffer: &'a mut Vec<Self>) -> &'a [Self];
+}
+
+/// A matrix whose rows are `row` apart, or its transpose.
+#[derive(Clone, Copy)]
+struct View<'a, T> {
+    data: &'a [T],
+    row: usize,
+    transposed: bool,
+}
+
+impl<'a, T> View<'a, T> {
+    fn rows(data: &'a [T], row: usize) -> Self {
+        Self { data, row, transposed: false }
+    }
+
+    fn t(self) -> Self {
+        Self { transposed: !self.transposed, ..self }
+    }
+}
+
+impl Format for f32 {
+    fn scores(p: Product, a: View<'_, f32>, b: View<'_, f32>, c: &mut [f32], row: usize) {
+        p.into(operand(a), operand(b), c, row);
+    }
+
+    unsafe fn product(p: Product, a: View<'_, f32>, b: View<'_, f32>, c: *mut f32, row: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { p.into_address(operand(a), operand(b), c, row) }
+    }
+
+    fn weights<'a>(weights: &'a [f32], _buffer: &'a mut Vec<f32>) -> &'a [f32] {
+        weights
+    }
+}
+
+fn operand(view: View<'_, f32>) -> Operand<'_> {
+    let rows = Operand::rows(view.data, view.row);
+    if view.transposed { rows.t() } else { rows }
+}
+
+impl Format for bf16 {
+    fn scores(p: Product, a: View<'_, bf16>, b: View<'_, bf16>, c: &mut [f32], row: usize) {
+        p.rounded(Rounding::Once, matrix(a), matrix(b), None, c, row);
+    }
+
+    unsafe fn product(p: Product, a: View<'_, bf16>, b: View<'_, bf16>, c: *mut bf16, row: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { p.rounded_to(Rounding::Once, matrix(a), matrix(b), None, bf16::target(c), row) }
+    }
+
+    fn weights<'a>(weights: &'a [f32], buffer: &'a mut Vec<bf16>) -> &'a [bf16] {
+        if buffer.len() < weights.len() {
+            *buffer = output_of(weights.len());
+        }
+        let buffer = &mut buffer[..weights.len()];
+        round(weights, buffer);
+        buffer
+    }
+}
+
+multiversion! {
+    fn round<S>(x: &[f32], y: &mut [bf16]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = <bf16 as Element>::narrow(x);
+        }
+    }
+}
+
+fn matrix(view: View<'_, bf16>) -> Matrix<'_> {
+    let rows = Matrix::rows(view.data, view.row);
+    if view.transposed { rows.t() } else { rows }
 }
 
 struct Attention {
@@ -47,6 +138,7 @@ struct Attention {
 /// Sizes of one call.
 #[derive(Clone, Copy)]
 struct Sizes {
+    b: usize,
     t: usize,
     heads: usize,
     kv_heads: usize,
@@ -89,20 +181,13 @@ impl CustomOp3 for Attention {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (q, k, v) = (f32s(s1, l1)?, f32s(s2, l2)?, f32s(s3, l3)?);
         let (b, t, heads, d) = l1.shape().dims4()?;
-        let sizes = Sizes { t, heads, kv_heads: l2.dims()[2], d };
-        let mut o = output(q.len());
-        let mut log_sums = output(b * heads * t);
-        let (target, target_sums) = (Disjoint::new(&mut o), Disjoint::new(&mut log_sums));
-        parallel::for_each(b * heads, b * heads * t * t.max(d), |task| {
-            // SAFETY: each task has its own head's sums.
-            let sums = unsafe { target_sums.range(task * t, (task + 1) * t) };
-            head_forward(sizes, (task / heads, task % heads), q, k, v, self.scale, &target, sums);
-        });
-        // a second run on the same operation object computes the same numbers
-        let _ = self.log_sums.set(log_sums);
-        Ok((CpuStorage::F32(o), l1.shape().clone()))
+        let sizes = Sizes { b, t, heads, kv_heads: l2.dims()[2], d };
+        let o = match s1 {
+            CpuStorage::BF16(_) => self.forward::<bf16>(sizes, elements(s1, l1)?, elements(s2, l2)?, elements(s3, l3)?),
+            _ => self.forward::<f32>(sizes, elements(s1, l1)?, elements(s2, l2)?, elements(s3, l3)?),
+        };
+        Ok((o, l1.shape().clone()))
     }
 
     fn bwd(
@@ -114,39 +199,79 @@ impl CustomOp3 for Attention {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let (b, t, heads, d) = q.dims4()?;
-        let sizes = Sizes { t, heads, kv_heads: k.dims()[2], d };
-        let log_sums = self.log_sums.get().map_or(&[][..], Vec::as_slice);
-        let inputs = Inputs {
-            q: &F32Ref::new(q)?,
-            k: &F32Ref::new(k)?,
-            v: &F32Ref::new(v)?,
-            o: &F32Ref::new(o)?,
-            g: &F32Ref::new(&grad)?,
-        };
-        let (mut dq, mut dk, mut dv) = (output(inputs.q.len()), output(inputs.k.len()), output(inputs.v.len()));
-        let (target_q, target_k, target_v) = (Disjoint::new(&mut dq), Disjoint::new(&mut dk), Disjoint::new(&mut dv));
-        parallel::for_each(b * sizes.kv_heads, b * heads * t * t.max(d), |task| {
-            let place = (task / sizes.kv_heads, task % sizes.kv_heads);
-            group_backward(sizes, place, &inputs, log_sums, self.scale, [&target_q, &target_k, &target_v]);
+        with_element!(q, T => self.backward::<T>([q, k, v, o, &grad]))
+    }
+}
+
+impl Attention {
+    fn forward<T: Format>(&self, sizes: Sizes, q: &[T], k: &[T], v: &[T]) -> CpuStorage {
+        let Sizes { b, t, heads, d, .. } = sizes;
+        let mut o = output_of::<T>(q.len());
+        let mut log_sums = output(b * heads * t);
+        let (target, target_sums) = (Disjoint::new(&mut o), Disjoint::new(&mut log_sums));
+        parallel::for_each(b * heads, b * heads * t * t.max(d), |task| {
+            // SAFETY: each task has its own head's sums.
+            let sums = unsafe { target_sums.range(task * t, (task + 1) * t) };
+            head_forward(sizes, (task / heads, task % heads), q, k, v, self.scale, &target, sums);
         });
-        let dq = if q.track_op() { Some(tensor(dq, q.dims())?) } else { None };
-        let dk = if k.track_op() { Some(tensor(dk, k.dims())?) } else { None };
-        let dv = if v.track_op() { Some(tensor(dv, v.dims())?) } else { None };
+        // a second run on the same operation object computes the same numbers
+        let _ = self.log_sums.set(log_sums);
+        T::storage(o)
+    }
+
+    /// `tensors`: q, k, v, the output and its gradient.
+    fn backward<T: Format>(&self, tensors: [&Tensor; 5]) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let [q, k, v, ..] = tensors;
+        let (b, t, heads, d) = q.dims4()?;
+        let sizes = Sizes { b, t, heads, kv_heads: k.dims()[2], d };
+        let log_sums = self.log_sums.get().map_or(&[][..], Vec::as_slice);
+        let locks = tensors.map(Lock::new);
+        let inputs = Inputs {
+            q: locks[0].elements::<T>()?,
+            k: locks[1].elements()?,
+            v: locks[2].elements()?,
+            o: locks[3].elements()?,
+            g: locks[4].elements()?,
+        };
+        let (mut dq, mut dk, mut dv) =
+            (output_of::<T>(inputs.q.len()), output_of::<T>(inputs.k.len()), output_of::<T>(inputs.v.len()));
+        let work = b * heads * t * t.max(d);
+        let target = Disjoint::new(&mut dq);
+        let parts = parallel::map(b * heads, work, |task| {
+            head_backward(sizes, (task / heads, task % heads), &inputs, log_sums, self.scale, &target)
+        });
+        let group = heads / sizes.kv_heads;
+        let (target_k, target_v) = (Disjoint::new(&mut dk), Disjoint::new(&mut dv));
+        parallel::for_each(b * sizes.kv_heads, 2 * b * heads * t * d, |task| {
+            let start = sizes.kv_start(task / sizes.kv_heads, task % sizes.kv_heads);
+            let parts = &parts[task * group..(task + 1) * group];
+            for position in 0..t {
+                let (first, row) = (position * d..(position + 1) * d, start + position * sizes.kv_row());
+                // SAFETY: each key-value head belongs to one task, and a position's slice ends before the next one is made.
+                let (dk, dv) = unsafe { (target_k.range(row, row + d), target_v.range(row, row + d)) };
+                for (i, (dk, dv)) in first.zip(dk.iter_mut().zip(dv)) {
+                    *dk = T::narrow(parts.iter().map(|part| part.0[i]).sum());
+                    *dv = T::narrow(parts.iter().map(|part| part.1[i]).sum());
+                }
+            }
+        });
+        let dq = if q.track_op() { Some(tensor_of(dq, q.dims())?) } else { None };
+        let dk = if k.track_op() { Some(tensor_of(dk, k.dims())?) } else { None };
+        let dv = if v.track_op() { Some(tensor_of(dv, v.dims())?) } else { None };
         Ok((dq, dk, dv))
     }
 }
 
 /// Output and log-sums of one query head.
 #[allow(clippy::too_many_arguments, reason = "three inputs, two outputs, where and how")]
-fn head_forward(
+fn head_forward<T: Format>(
     sizes: Sizes,
     (row, head): (usize, usize),
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
+    q: &[T],
+    k: &[T],
+    v: &[T],
     scale: f32,
-    o: &Disjoint<f32>,
+    o: &Disjoint<T>,
     log_sums: &mut [f32],
 ) {
     let Sizes { t, d, .. } = sizes;
@@ -154,17 +279,19 @@ fn head_forward(
     let q = &q[sizes.q_start(row, head)..];
     let (k, v) = (&k[sizes.kv_start(row, kv_head)..], &v[sizes.kv_start(row, kv_head)..]);
     let mut scores = output(BLOCK.min(t) * t);
+    let mut buffer = Vec::new();
     for first in (0..t).step_by(BLOCK) {
         let rows = BLOCK.min(t - first);
         let keys = first + rows; // the block's last query sees this many
-        let block = Operand::rows(&q[first * sizes.q_row()..], sizes.q_row());
+        let block = View::rows(&q[first * sizes.q_row()..], sizes.q_row());
         let product = Product::new(rows, keys, d).one_thread().scaled(scale);
-        product.into(block, Operand::rows(k, sizes.kv_row()).t(), &mut scores, keys);
+        T::scores(product, block, View::rows(k, sizes.kv_row()).t(), &mut scores, keys);
         softmax_rows(&mut scores[..rows * keys], keys, first, 1, &mut log_sums[first..first + rows]);
         let address = o.address(sizes.q_start(row, head) + first * sizes.q_row());
         let product = Product::new(rows, d, keys).one_thread();
+        let weights = View::rows(T::weights(&scores[..rows * keys], &mut buffer), keys);
         // SAFETY: the rows of this head belong to this task, are d wide and q_row ≥ d apart, and lie inside `o`.
-        unsafe { product.into_address(Operand::rows(&scores, keys), Operand::rows(v, sizes.kv_row()), address, sizes.q_row()) };
+        unsafe { T::product(product, weights, View::rows(v, sizes.kv_row()), address, sizes.q_row()) };
     }
 }
 
@@ -189,77 +316,71 @@ multiversion! {
 }
 
 /// What the backward pass reads: queries, keys, values, output and its gradient.
-struct Inputs<'a> {
-    q: &'a [f32],
-    k: &'a [f32],
-    v: &'a [f32],
-    o: &'a [f32],
-    g: &'a [f32],
+struct Inputs<'a, T> {
+    q: &'a [T],
+    k: &'a [T],
+    v: &'a [T],
+    o: &'a [T],
+    g: &'a [T],
 }
 
-/// Gradients of one key-value head and of the query heads that read it.
-fn group_backward(
+/// Writes the gradient of one query head; returns its parts of those of the keys and values that it reads, `[T, d]` each.
+fn head_backward<T: Format>(
     sizes: Sizes,
-    (row, kv_head): (usize, usize),
-    inputs: &Inputs,
+    (row, head): (usize, usize),
+    inputs: &Inputs<T>,
     log_sums: &[f32],
     scale: f32,
-    [dq, dk, dv]: [&Disjoint<f32>; 3],
-) {
+    dq: &Disjoint<T>,
+) -> (Vec<f32>, Vec<f32>) {
     let Sizes { t, d, .. } = sizes;
     let (q_row, kv_row) = (sizes.q_row(), sizes.kv_row());
-    let group = sizes.heads / sizes.kv_heads;
-    let kv_start = sizes.kv_start(row, kv_head);
-    let (k, v) = (Operand::rows(&inputs.k[kv_start..], kv_row), Operand::rows(&inputs.v[kv_start..], kv_row));
-    // gradients of the key-value head gathered contiguously, [T, d] each
+    let kv_start = sizes.kv_start(row, head / (sizes.heads / sizes.kv_heads));
+    let (k, v) = (View::rows(&inputs.k[kv_start..], kv_row), View::rows(&inputs.v[kv_start..], kv_row));
     let (mut k_sum, mut v_sum) = (vec![0f32; t * d], vec![0f32; t * d]);
     let (mut p, mut ds) = (output(BLOCK.min(t) * t), output(BLOCK.min(t) * t));
-    for head in kv_head * group..(kv_head + 1) * group {
-        let log_sums = &log_sums[(row * sizes.heads + head) * t..][..t];
-        for first in (0..t).step_by(BLOCK) {
-            let rows = BLOCK.min(t - first);
-            let keys = first + rows;
-            let start = sizes.q_start(row, head) + first * q_row;
-            let (q, g) = (Operand::rows(&inputs.q[start..], q_row), Operand::rows(&inputs.g[start..], q_row));
-            Product::new(rows, keys, d).one_thread().scaled(scale).into(q, k.t(), &mut p, keys);
-            Product::new(rows, keys, d).one_thread().into(g, v.t(), &mut ds, keys);
-            let (o, g_rows) = (&inputs.o[start..], &inputs.g[start..]);
-            let (p, ds) = (&mut p[..rows * keys], &mut ds[..rows * keys]);
-            softmax_backward(p, ds, keys, first, &log_sums[first..first + rows], o, g_rows, (q_row, d), scale);
-            let (p, ds) = (Operand::rows(p, keys), Operand::rows(ds, keys));
-            Product::new(keys, d, rows).one_thread().adding().into(p.t(), g, &mut v_sum, d);
-            Product::new(keys, d, rows).one_thread().adding().into(ds.t(), q, &mut k_sum, d);
-            let product = Product::new(rows, d, keys).one_thread();
-            // SAFETY: the rows of this head belong to this task, are d wide and q_row ≥ d apart, and lie inside `dq`.
-            unsafe { product.into_address(ds, k, dq.address(start), q_row) };
-        }
+    let (mut p_buffer, mut ds_buffer) = (Vec::new(), Vec::new());
+    let log_sums = &log_sums[(row * sizes.heads + head) * t..][..t];
+    for first in (0..t).step_by(BLOCK) {
+        let rows = BLOCK.min(t - first);
+        let keys = first + rows;
+        let start = sizes.q_start(row, head) + first * q_row;
+        let (q, g) = (View::rows(&inputs.q[start..], q_row), View::rows(&inputs.g[start..], q_row));
+        T::scores(Product::new(rows, keys, d).one_thread().scaled(scale), q, k.t(), &mut p, keys);
+        T::scores(Product::new(rows, keys, d).one_thread(), g, v.t(), &mut ds, keys);
+        let (o, g_rows) = (&inputs.o[start..], &inputs.g[start..]);
+        let (p, ds) = (&mut p[..rows * keys], &mut ds[..rows * keys]);
+        softmax_backward(p, ds, keys, first, &log_sums[first..first + rows], o, g_rows, (q_row, d), scale);
+        let p = View::rows(T::weights(p, &mut p_buffer), keys);
+        let ds = View::rows(T::weights(ds, &mut ds_buffer), keys);
+        T::scores(Product::new(keys, d, rows).one_thread().adding(), p.t(), g, &mut v_sum, d);
+        T::scores(Product::new(keys, d, rows).one_thread().adding(), ds.t(), q, &mut k_sum, d);
+        let product = Product::new(rows, d, keys).one_thread();
+        // SAFETY: the rows of this head belong to this task, are d wide and q_row ≥ d apart, and lie inside `dq`.
+        unsafe { T::product(product, ds, k, dq.address(start), q_row) };
     }
-    for (target, sum) in [(dk, &k_sum), (dv, &v_sum)] {
-        for (position, sum) in sum.chunks_exact(d.max(1)).enumerate() {
-            let start = kv_start + position * kv_row;
-            // SAFETY: this key-value head belongs to this task.
-            unsafe { target.range(start, start + d) }.copy_from_slice(sum);
-        }
-    }
+    (k_sum, v_sum)
 }
 
 multiversion! {
     /// Turns scores into P and dP into dS, row by row.
     #[allow(clippy::too_many_arguments, reason = "the row-wise step of the formula reads all of them")]
-    fn softmax_backward<S>(
+    fn softmax_backward<S, T: Element>(
         p: &mut [f32],
         ds: &mut [f32],
         keys: usize,
         first: usize,
         log_sums: &[f32],
-        o: &[f32],
-        g: &[f32],
+        o: &[T],
+        g: &[T],
         widths: (usize, usize),
         scale: f32,
     ) {
         let (q_row, d) = widths;
+        let (mut o_buffer, mut g_buffer) = (vec![0f32; d], vec![0f32; d]);
         for (i, ((p, ds), &log_sum)) in p.chunks_exact_mut(keys).zip(ds.chunks_exact_mut(keys)).zip(log_sums).enumerate() {
-            let delta = dot::<S>(&o[i * q_row..i * q_row + d], &g[i * q_row..i * q_row + d]);
+            let (o, g) = (&o[i * q_row..i * q_row + d], &g[i * q_row..i * q_row + d]);
+            let delta = dot::<S>(T::row(o, &mut o_buffer), T::row(g, &mut g_buffer));
             let seen = (first + i + 1).min(keys);
             p[seen..].fill(0.);
             ds[seen..].fill(0.);

@@ -9,15 +9,20 @@
 //! arXiv:2410.10989, §3.2).
 use std::sync::{Mutex, OnceLock};
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use half::bf16;
 
+use super::cast;
 use super::linear::{column_sums, product};
 use crate::access::{F32Ref, f32s, is_fast, output, tensor, u32s};
+use crate::element::{elements, in_f32, is_element, output_of, tensor_of};
+use crate::gemm::bf16::{Matrix, Rounding};
 use crate::gemm::{Operand, Product};
 use crate::parallel::{self, Disjoint};
 use crate::plain::IGNORED;
 use crate::simd::{Isa, exp, max, multiversion, sum};
-use crate::{check, plain};
+use crate::tape::{apply2, apply3};
+use crate::{Numerics, check, plain};
 
 /// Mean negative log-likelihood of the targets, in nats.
 ///
@@ -31,7 +36,7 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
         return plain::cross_entropy(logits, targets);
     }
     check::cross_entropy("cross_entropy", logits, targets)?;
-    logits.contiguous()?.apply_op2(&targets.contiguous()?, CrossEntropy { log_sums: OnceLock::new() })
+    apply2(&logits.contiguous()?, &targets.contiguous()?, CrossEntropy { log_sums: OnceLock::new() })
 }
 
 /// Negative log-likelihood of each target, in nats; 0 where ignored. Detached.
@@ -61,7 +66,22 @@ pub fn token_nll(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When the shapes do not fit, a target is not below V, or no target counts.
 pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, bias: Option<&Tensor>, targets: &Tensor) -> Result<Tensor> {
-    if !is_fast(&[h, w]) || bias.is_some_and(|bias| !is_fast(&[bias])) {
+    linear_cross_entropy_in(Numerics::F32, h, w, bias, targets)
+}
+
+/// [`linear_cross_entropy`] in the given numerics. In [`Numerics::Bf16`] `h` is taken in bf16; logits, their softmax and the loss are
+/// f32 in all of them.
+///
+/// # Errors
+/// As [`linear_cross_entropy`].
+pub fn linear_cross_entropy_in(
+    numerics: Numerics,
+    h: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    targets: &Tensor,
+) -> Result<Tensor> {
+    if ![h, w, bias.unwrap_or(w)].into_iter().all(is_element) || numerics == Numerics::F32 && !is_fast(&[h, w]) {
         return plain::linear_cross_entropy(h, w, bias, targets);
     }
     let dims = check::linear(h, w, bias)?;
@@ -70,11 +90,13 @@ pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, bias: Option<&Tensor>, targe
     let ids = targets.to_vec1::<u32>()?;
     check_ids("linear_cross_entropy", &ids, w.dims()[0])?;
     counted("linear_cross_entropy", &ids)?;
+    let h = cast(h, if numerics == Numerics::Bf16 { DType::BF16 } else { DType::F32 })?.contiguous()?;
+    let w = in_f32(w)?;
     let wanted = Wanted { h: h.track_op(), w: w.track_op(), bias: bias.is_some_and(Tensor::track_op) };
-    let op = LinearCrossEntropy { ids, wanted, gradients: Mutex::new(None) };
+    let op = LinearCrossEntropy { ids, wanted, numerics, gradients: Mutex::new(None) };
     match bias {
-        Some(bias) => h.contiguous()?.apply_op3(&w.contiguous()?, &bias.contiguous()?, op),
-        None => h.contiguous()?.apply_op2(&w.contiguous()?, op),
+        Some(bias) => apply3(&h, &w, &in_f32(bias)?, op),
+        None => apply2(&h, &w, op),
     }
 }
 
@@ -227,6 +249,7 @@ type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 struct LinearCrossEntropy {
     ids: Vec<u32>,
     wanted: Wanted,
+    numerics: Numerics,
     gradients: Mutex<Option<Gradients>>,
 }
 
@@ -237,22 +260,122 @@ const MIN_ROWS: usize = 128;
 /// More rows gain nothing and fall out of the last-level cache.
 const MAX_ROWS: usize = 512;
 
+/// The activations that make the logits.
+#[derive(Clone, Copy)]
+enum Hidden<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [bf16]),
+}
+
+/// Their gradient, in the same format.
+enum HiddenGradient {
+    F32(Vec<f32>),
+    Bf16(Vec<bf16>),
+}
+
+impl<'a> Hidden<'a> {
+    fn new(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
+        Ok(match storage {
+            CpuStorage::BF16(_) => Self::Bf16(elements(storage, layout)?),
+            _ => Self::F32(elements(storage, layout)?),
+        })
+    }
+
+    fn rows(self, start: usize, end: usize) -> Self {
+        match self {
+            Self::F32(h) => Self::F32(&h[start..end]),
+            Self::Bf16(h) => Self::Bf16(&h[start..end]),
+        }
+    }
+
+    fn matrix(self, d: usize) -> Matrix<'a> {
+        match self {
+            Self::F32(h) => Matrix::rows(h, d),
+            Self::Bf16(h) => Matrix::rows(h, d),
+        }
+    }
+
+    fn gradient(self) -> HiddenGradient {
+        match self {
+            Self::F32(h) => HiddenGradient::F32(output(h.len())),
+            Self::Bf16(h) => HiddenGradient::Bf16(output_of(h.len())),
+        }
+    }
+}
+
+/// The three products of one chunk of `rows` rows: logits, and the gradients from the logits' gradient `g`.
+#[derive(Clone, Copy)]
+struct Chunk<'a> {
+    numerics: Numerics,
+    h: Hidden<'a>,
+    w: &'a [f32],
+    rows: usize,
+    vocab: usize,
+    d: usize,
+}
+
+impl Chunk<'_> {
+    /// `None` for plain f32 products.
+    fn rounding(&self) -> Option<Rounding> {
+        Rounding::of(self.numerics)
+    }
+
+    fn logits(&self, bias: Option<&[f32]>, logits: &mut [f32]) {
+        let &Self { h, w, rows, vocab, d, .. } = self;
+        match (self.rounding(), h) {
+            (Some(rounding), h) => {
+                Product::new(rows, vocab, d).rounded(rounding, h.matrix(d), Matrix::rows(w, d).t(), bias, logits, vocab);
+            }
+            (None, Hidden::F32(h)) => product(h, w, bias, logits, d),
+            (None, Hidden::Bf16(_)) => unreachable!("f32 products take f32 activations"),
+        }
+    }
+
+    fn hidden_gradient(&self, g: &[f32], start: usize, dh: &mut HiddenGradient) {
+        let &Self { w, rows, vocab, d, .. } = self;
+        let p = Product::new(rows, d, vocab);
+        let range = start * d..(start + rows) * d;
+        match (self.rounding(), dh) {
+            (None, HiddenGradient::F32(dh)) => p.into(Operand::rows(g, vocab), Operand::rows(w, d), &mut dh[range], d),
+            (Some(rounding), HiddenGradient::F32(dh)) => {
+                p.rounded(rounding, Matrix::rows(g, vocab), Matrix::rows(w, d), None, &mut dh[range], d);
+            }
+            (rounding, HiddenGradient::Bf16(dh)) => {
+                let rounding = rounding.unwrap_or(Rounding::Once);
+                p.rounded(rounding, Matrix::rows(g, vocab), Matrix::rows(w, d), None, &mut dh[range], d);
+            }
+        }
+    }
+
+    fn add_weight_gradient(&self, g: &[f32], dw: &mut [f32]) {
+        let &Self { h, rows, vocab, d, .. } = self;
+        let p = Product::new(vocab, d, rows).adding();
+        match (self.rounding(), h) {
+            (None, Hidden::F32(h)) => p.into(Operand::rows(g, vocab).t(), Operand::rows(h, d), dw, d),
+            (rounding, h) => {
+                p.rounded(rounding.unwrap_or(Rounding::Once), Matrix::rows(g, vocab).t(), h.matrix(d), None, dw, d);
+            }
+        }
+    }
+}
+
 impl LinearCrossEntropy {
-    fn forward(&self, h: &[f32], w: &[f32], bias: Option<&[f32]>, (vocab, d): (usize, usize)) -> Result<f32> {
+    fn forward(&self, h: Hidden<'_>, w: &[f32], bias: Option<&[f32]>, (vocab, d): (usize, usize)) -> Result<f32> {
         let (n, wanted) = (self.ids.len(), self.wanted);
         let count = counted("linear_cross_entropy", &self.ids)?;
         let factor = 1. / count as f32;
         let rows = (CHUNK / vocab).clamp(MIN_ROWS, MAX_ROWS).min(n);
         let mut logits = output(rows * vocab);
-        let mut dh = wanted.h.then(|| output(n * d));
+        let mut dh = wanted.h.then(|| h.gradient());
         let mut dw = wanted.w.then(|| vec![0f32; vocab * d]);
         let mut db = wanted.bias.then(|| vec![0f32; vocab]);
         let mut loss = 0f64;
         for start in (0..n).step_by(rows) {
             let end = (start + rows).min(n);
-            let (ids, h, count) = (&self.ids[start..end], &h[start * d..end * d], end - start);
+            let (ids, count) = (&self.ids[start..end], end - start);
+            let chunk = Chunk { numerics: self.numerics, h: h.rows(start * d, end * d), w, rows: count, vocab, d };
             let logits = &mut logits[..count * vocab];
-            product(h, w, bias, logits, d);
+            chunk.logits(bias, logits);
             let found = evaluate(logits, ids, vocab);
             loss += found.iter().map(|row| row.nll).sum::<f64>();
             if !(wanted.h || wanted.w || wanted.bias) {
@@ -267,19 +390,24 @@ impl LinearCrossEntropy {
                 let rows = unsafe { target.range(first * vocab, last * vocab) };
                 gradient_rows(&ids[first..last], &log_sums[first..last], vocab, factor, rows);
             });
-            let g = Operand::rows(logits, vocab);
             if let Some(dh) = &mut dh {
-                Product::new(count, d, vocab).into(g, Operand::rows(w, d), &mut dh[start * d..end * d], d);
+                chunk.hidden_gradient(logits, start, dh);
             }
             if let Some(dw) = &mut dw {
-                Product::new(vocab, d, count).adding().into(g.t(), Operand::rows(h, d), dw, d);
+                chunk.add_weight_gradient(logits, dw);
             }
             if let Some(db) = &mut db {
                 db.iter_mut().zip(column_sums(logits, vocab)).for_each(|(sum, part)| *sum += part);
             }
         }
         let keep = |data: Option<Vec<f32>>, dims: &[usize]| data.map(|data| tensor(data, dims)).transpose();
-        let gradients = (keep(dh, &[n, d])?, keep(dw, &[vocab, d])?, keep(db, &[vocab])?);
+        let dh = dh
+            .map(|dh| match dh {
+                HiddenGradient::F32(dh) => tensor(dh, &[n, d]),
+                HiddenGradient::Bf16(dh) => tensor_of(dh, &[n, d]),
+            })
+            .transpose()?;
+        let gradients = (dh, keep(dw, &[vocab, d])?, keep(db, &[vocab])?);
         *self.gradients.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(gradients);
         Ok((loss / count as f64) as f32)
     }
@@ -302,7 +430,7 @@ impl CustomOp2 for LinearCrossEntropy {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let loss = self.forward(f32s(s1, l1)?, f32s(s2, l2)?, None, l2.shape().dims2()?)?;
+        let loss = self.forward(Hidden::new(s1, l1)?, f32s(s2, l2)?, None, l2.shape().dims2()?)?;
         Ok((CpuStorage::F32(vec![loss]), Shape::from(())))
     }
 
@@ -326,7 +454,7 @@ impl CustomOp3 for LinearCrossEntropy {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let loss = self.forward(f32s(s1, l1)?, f32s(s2, l2)?, Some(f32s(s3, l3)?), l2.shape().dims2()?)?;
+        let loss = self.forward(Hidden::new(s1, l1)?, f32s(s2, l2)?, Some(f32s(s3, l3)?), l2.shape().dims2()?)?;
         Ok((CpuStorage::F32(vec![loss]), Shape::from(())))
     }
 

@@ -3,6 +3,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use crate::access::{F32Ref, f32s, is_fast, output, tensor, u32s};
 use crate::parallel::{self, Disjoint};
+use crate::tape::apply2;
 use crate::{check, plain};
 
 /// Columns of one task of the backward pass: 1 KiB of each row.
@@ -22,7 +23,7 @@ pub fn embedding(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
         return plain::embedding(table, ids);
     }
     check::embedding(table, ids)?;
-    table.contiguous()?.apply_op2(&ids.contiguous()?, Embedding)
+    apply2(&table.contiguous()?, &ids.contiguous()?, Embedding)
 }
 
 struct Embedding;

@@ -1,29 +1,29 @@
-//! LAuReL's low-rank map in one operation, with the residual it is added to or without.
+//! LAuReL's low-rank map in one operation, where it stands alone ([`super::merge`] has it inside the residual).
 //!
 //! ```text
-//! low_rank_add   y = x + (x·down)·up          down: [D, r]    up: [r, D]
-//! low_rank       y =     (x·down)·up
+//! low_rank       y = (x·down)·up          down: [D, r]    up: [r, D]
 //! backward, z = x·down kept [rows, r] and e = g·upᵀ:
-//!   dx = (g +) e·downᵀ     d_down = xᵀ·e     d_up = zᵀ·g
+//!   dx = e·downᵀ     d_down = xᵀ·e     d_up = zᵀ·g
 //! ```
-//! Source: LAuReL (arXiv:2411.07501) §2.2. The operation is bound by memory: x is read once per direction and the branch is
-//! added while a block of rows is in the cache.
+//! Source: LAuReL (arXiv:2411.07501) §2.2. The operation is bound by memory: x is read once per direction.
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 use crate::access::{F32Ref, f32s, is_fast, output, tensor};
+use crate::element::{in_f32, is_element};
 use crate::gemm::{Operand, Product, skinny};
 use crate::parallel::{self, Disjoint};
 use crate::simd::{Isa, LANES, multiversion};
+use crate::tape::apply3;
 use crate::{check, plain};
 
 /// Rows of one task, and of one partial sum of the weights' gradients.
 const ROWS: usize = 128;
 /// Ranks up to which the branch is bound by memory and goes without packed products.
-const THIN: usize = 16;
+pub(crate) const THIN: usize = 16;
 
-/// `x + (x·down)·up`.
+/// `(x·down)·up`, in f32 also where the maps are bf16.
 ///
 /// - Shape: `x` is `[.., D]`, `down` is `[D, r]`, `up` is `[r, D]`; the output has the shape and dtype of `x`.
 /// - Cost: `4·r·D` FLOPs per row forward, twice that backward. The D x D product is never formed.
@@ -31,52 +31,26 @@ const THIN: usize = 16;
 ///
 /// # Errors
 /// When the shapes do not fit.
-pub fn low_rank_add(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
-    if !is_fast(&[x, down, up]) {
-        return plain::low_rank_add(x, down, up);
-    }
-    check::low_rank(x, down, up)?;
-    x.contiguous()?.apply_op3(&down.contiguous()?, &up.contiguous()?, LowRank { adds_x: true, inner: OnceLock::new() })
-}
-
-/// `(x·down)·up`, the map alone: shapes, cost and errors as [`low_rank_add`].
-///
-/// # Errors
-/// When the shapes do not fit.
 pub fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
-    if !is_fast(&[x, down, up]) {
+    if !is_fast(&[x]) || !is_element(down) || !is_element(up) {
         return plain::low_rank(x, down, up);
     }
     check::low_rank(x, down, up)?;
-    x.contiguous()?.apply_op3(&down.contiguous()?, &up.contiguous()?, LowRank { adds_x: false, inner: OnceLock::new() })
+    apply3(&x.contiguous()?, &in_f32(down)?, &in_f32(up)?, LowRank { inner: OnceLock::new() })
 }
 
 struct LowRank {
-    /// Whether x is added to the product.
-    adds_x: bool,
     /// `x·down`, `[rows, r]`, from the forward pass.
     inner: OnceLock<Vec<f32>>,
 }
 
-impl LowRank {
-    /// `y = (x +) z·up` over rows of width `d`.
-    fn expand(&self, x: &[f32], z: &[f32], up: Operand<'_>, thin_up: Option<&[f32]>, y: &mut [f32], d: usize, r: usize) {
-        match thin_up {
-            Some(up) if self.adds_x => add_thin(x, z, up, r, y),
-            Some(up) => {
-                let zeros = vec![0.0; x.len()];
-                add_thin(&zeros, z, up, r, y);
-            }
-            None => {
-                let product = Product::new(x.len() / d, d, r).one_thread();
-                if self.adds_x {
-                    y.copy_from_slice(x);
-                    product.adding().into(Operand::rows(z, r), up, y, d);
-                } else {
-                    product.into(Operand::rows(z, r), up, y, d);
-                }
-            }
-        }
+/// `y = z·up` over rows of width `d`.
+fn expand(z: &[f32], up: Operand<'_>, thin_up: Option<&[f32]>, y: &mut [f32], d: usize, r: usize) {
+    if let Some(up) = thin_up {
+        y.fill(0.);
+        add_thin(z, up, r, y);
+    } else {
+        Product::new(y.len() / d, d, r).one_thread().into(Operand::rows(z, r), up, y, d);
     }
 }
 
@@ -110,7 +84,7 @@ impl CustomOp3 for LowRank {
             } else {
                 Product::new(end - start, r, d).one_thread().into(Operand::rows(x, d), Operand::rows(down, r), z, r);
             }
-            self.expand(x, z, Operand::rows(up, d), thin.is_some().then_some(up), y, d, r);
+            expand(z, Operand::rows(up, d), thin.is_some().then_some(up), y, d, r);
         });
         let _ = self.inner.set(z);
         Ok((CpuStorage::F32(y), l1.shape().clone()))
@@ -144,7 +118,7 @@ impl CustomOp3 for LowRank {
             } else {
                 Product::new(count, r, d).one_thread().into(Operand::rows(g, d), Operand::rows(&b, d).t(), &mut e, r);
             }
-            self.expand(g, &e, Operand::rows(&a, r).t(), thin.as_deref(), dx, d, r);
+            expand(&e, Operand::rows(&a, r).t(), thin.as_deref(), dx, d, r);
             let e = Operand::rows(&e, r);
             // d_down transposed, [r, D], so that both sums have long rows
             let mut sums = output(2 * r * d);
@@ -166,22 +140,26 @@ impl CustomOp3 for LowRank {
 }
 
 /// `[D, r]` as `[r, D]`.
-fn transposed(down: &[f32], r: usize) -> Vec<f32> {
+pub(crate) fn transposed(down: &[f32], r: usize) -> Vec<f32> {
     (0..r).flat_map(|column| down.iter().skip(column).step_by(r).copied()).collect()
 }
 
 multiversion! {
-    /// `y = x + z·up` over rows, one pass over `x`.
-    fn add_thin<S>(x: &[f32], z: &[f32], up: &[f32], r: usize, y: &mut [f32]) {
+    /// `y += z·up` over rows, for few columns of `z`: one pass over `y`.
+    pub(crate) fn add_thin<S>(z: &[f32], up: &[f32], r: usize, y: &mut [f32]) {
         let d = up.len() / r;
-        for ((x, z), y) in x.chunks_exact(d).zip(z.chunks_exact(r)).zip(y.chunks_exact_mut(d)) {
+        for (z, y) in z.chunks_exact(r).zip(y.chunks_exact_mut(d)) {
             let mut column = 0;
             while column + 4 * LANES <= d {
-                add_columns::<S, 64>(x, z, up, y, column);
+                add_columns::<S, 64>(z, up, y, column);
                 column += 4 * LANES;
             }
+            while column + LANES <= d {
+                add_columns::<S, LANES>(z, up, y, column);
+                column += LANES;
+            }
             while column < d {
-                add_columns::<S, 1>(x, z, up, y, column);
+                add_columns::<S, 1>(z, up, y, column);
                 column += 1;
             }
         }
@@ -190,10 +168,10 @@ multiversion! {
 
 /// `N` columns of one row of [`add_thin`].
 #[inline(always)]
-fn add_columns<S: Isa, const N: usize>(x: &[f32], z: &[f32], up: &[f32], y: &mut [f32], column: usize) {
+fn add_columns<S: Isa, const N: usize>(z: &[f32], up: &[f32], y: &mut [f32], column: usize) {
     let mut sums = [0f32; N];
-    sums.copy_from_slice(&x[column..column + N]);
-    for (&z, up) in z.iter().zip(up.chunks_exact(x.len())) {
+    sums.copy_from_slice(&y[column..column + N]);
+    for (&z, up) in z.iter().zip(up.chunks_exact(y.len())) {
         for (sum, &up) in sums.iter_mut().zip(&up[column..column + N]) {
             *sum = S::fma(z, up, *sum);
         }

@@ -9,11 +9,16 @@
 //!   dw = Σ_rows g·x̂        db = Σ_rows g
 //! ```
 //! Mean and scale of a row are recomputed in the backward pass: the row is read anyway, and nothing has to be kept.
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+//!
+//! The input is f32 or bf16 and so is the output, each for itself: a stream in f32 feeds products in bf16. All arithmetic is f32.
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor};
+use half::bf16;
 
-use crate::access::{F32Ref, f32s, is_fast, output, tensor};
+use crate::access::{F32Ref, f32s, tensor};
+use crate::element::{Element, Lock, elements, in_f32, is_element, output_of, tensor_of, with_element};
 use crate::parallel::{self, Disjoint};
 use crate::simd::{Isa, dot, multiversion, sum, sum_of};
+use crate::tape::{apply2, apply3};
 use crate::{check, plain};
 
 /// Rows of one task, and of one partial sum of the weight's gradient.
@@ -27,11 +32,19 @@ const ROWS: usize = 64;
 /// # Errors
 /// When the shapes do not fit.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    if !is_fast(&[x, weight]) {
-        return plain::rms_norm(x, weight, eps);
+    rms_norm_as(x, weight, eps, x.dtype())
+}
+
+/// [`rms_norm`] with an output of the given dtype.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn rms_norm_as(x: &Tensor, weight: &Tensor, eps: f64, dtype: DType) -> Result<Tensor> {
+    if !is_fused(x, &[weight], dtype) {
+        return plain::rms_norm(x, weight, eps)?.to_dtype(dtype);
     }
     check::norm("rms_norm", x, weight, None)?;
-    x.contiguous()?.apply_op2(&weight.contiguous()?, Norm { eps: eps as f32, centred: false })
+    apply2(&x.contiguous()?, &in_f32(weight)?, Norm { eps: eps as f32, centred: false, dtype })
 }
 
 /// `(x − mean) / √(var + eps) · weight + bias` over the last axis, with the biased variance.
@@ -42,30 +55,57 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
 /// # Errors
 /// When the shapes do not fit.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {
-    if !is_fast(&[x, weight]) || bias.is_some_and(|bias| !is_fast(&[bias])) {
-        return plain::layer_norm(x, weight, bias, eps);
+    layer_norm_as(x, weight, bias, eps, x.dtype())
+}
+
+/// [`layer_norm`] with an output of the given dtype.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn layer_norm_as(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64, dtype: DType) -> Result<Tensor> {
+    if !is_fused(x, &[weight, bias.unwrap_or(weight)], dtype) {
+        return plain::layer_norm(x, weight, bias, eps)?.to_dtype(dtype);
     }
     check::norm("layer_norm", x, weight, bias)?;
-    let op = Norm { eps: eps as f32, centred: true };
+    let op = Norm { eps: eps as f32, centred: true, dtype };
     match bias {
-        Some(bias) => x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op),
-        None => x.contiguous()?.apply_op2(&weight.contiguous()?, op),
+        Some(bias) => apply3(&x.contiguous()?, &in_f32(weight)?, &in_f32(bias)?, op),
+        None => apply2(&x.contiguous()?, &in_f32(weight)?, op),
     }
+}
+
+/// Whether every tensor and the output are f32 or bf16 on the CPU.
+fn is_fused(x: &Tensor, parameters: &[&Tensor], dtype: DType) -> bool {
+    is_element(x) && parameters.iter().all(|t| is_element(t)) && matches!(dtype, DType::F32 | DType::BF16)
 }
 
 struct Norm {
     eps: f32,
     /// Whether the mean is removed.
     centred: bool,
+    /// Of the output.
+    dtype: DType,
 }
 
 /// Gradients by argument, each only if wanted.
 type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 impl Norm {
-    fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    /// The output, of dtype `self.dtype`.
+    fn forward(&self, s1: &CpuStorage, l1: &Layout, weight: &[f32], bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
+        let half = matches!(s1, CpuStorage::BF16(_));
+        let y = match (half, self.dtype) {
+            (false, DType::F32) => self.rows::<f32, f32>(elements(s1, l1)?, weight, bias),
+            (false, _) => self.rows::<f32, bf16>(elements(s1, l1)?, weight, bias),
+            (true, DType::F32) => self.rows::<bf16, f32>(elements(s1, l1)?, weight, bias),
+            (true, _) => self.rows::<bf16, bf16>(elements(s1, l1)?, weight, bias),
+        };
+        Ok((y, l1.shape().clone()))
+    }
+
+    fn rows<T: Element, O: Element>(&self, x: &[T], weight: &[f32], bias: Option<&[f32]>) -> CpuStorage {
         let d = weight.len();
-        let mut y = output(x.len());
+        let mut y = output_of::<O>(x.len());
         let target = Disjoint::new(&mut y);
         parallel::for_each(x.len().div_ceil(ROWS * d), x.len(), |task| {
             let (start, end) = (task * ROWS * d, ((task + 1) * ROWS * d).min(x.len()));
@@ -73,14 +113,25 @@ impl Norm {
             let y = unsafe { target.range(start, end) };
             norm_forward(&x[start..end], weight, bias, y, self.eps, self.centred);
         });
-        y
+        O::storage(y)
     }
 
     fn backward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, grad: &Tensor) -> Result<Gradients> {
         let grad = grad.contiguous()?;
-        let (xs, w, g) = (F32Ref::new(x)?, F32Ref::new(weight)?, F32Ref::new(&grad)?);
+        with_element!(x, T => with_element!(grad, O => self.gradients::<T, O>(x, weight, bias, &grad)))
+    }
+
+    fn gradients<T: Element, O: Element>(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        grad: &Tensor,
+    ) -> Result<Gradients> {
+        let (x_lock, w, g_lock) = (Lock::new(x), F32Ref::new(weight)?, Lock::new(grad));
+        let (xs, g) = (x_lock.elements::<T>()?, g_lock.elements::<O>()?);
         let d = w.len();
-        let mut dx = output(xs.len());
+        let mut dx = output_of::<T>(xs.len());
         let target = Disjoint::new(&mut dx);
         let parts = parallel::map(xs.len().div_ceil(ROWS * d), xs.len(), |task| {
             let (start, end) = (task * ROWS * d, ((task + 1) * ROWS * d).min(xs.len()));
@@ -96,7 +147,7 @@ impl Norm {
             sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
         }
         let db = sums.split_off(d);
-        let dx = if x.track_op() { Some(tensor(dx, x.dims())?) } else { None };
+        let dx = if x.track_op() { Some(tensor_of(dx, x.dims())?) } else { None };
         let dw = if weight.track_op() { Some(tensor(sums, &[d])?) } else { None };
         let db = if bias.is_some_and(Tensor::track_op) { Some(tensor(db, &[d])?) } else { None };
         Ok((dx, dw, db))
@@ -109,7 +160,7 @@ impl CustomOp2 for Norm {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(self.forward(f32s(s1, l1)?, f32s(s2, l2)?, None)), l1.shape().clone()))
+        self.forward(s1, l1, f32s(s2, l2)?, None)
     }
 
     fn bwd(&self, x: &Tensor, weight: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -132,8 +183,7 @@ impl CustomOp3 for Norm {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let y = self.forward(f32s(s1, l1)?, f32s(s2, l2)?, Some(f32s(s3, l3)?));
-        Ok((CpuStorage::F32(y), l1.shape().clone()))
+        self.forward(s1, l1, f32s(s2, l2)?, Some(f32s(s3, l3)?))
     }
 
     fn bwd(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Gradients> {
@@ -159,19 +209,21 @@ fn statistics<S: Isa>(x: &[f32], eps: f32, centred: bool) -> (f32, f32) {
 }
 
 multiversion! {
-    fn norm_forward<S>(x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32], eps: f32, centred: bool) {
+    fn norm_forward<S, T: Element, O: Element>(x: &[T], weight: &[f32], bias: Option<&[f32]>, y: &mut [O], eps: f32, centred: bool) {
         let d = weight.len();
+        let mut buffer = vec![0f32; d];
         for (x, y) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
+            let x = T::row(x, &mut buffer);
             let (mean, r) = statistics::<S>(x, eps, centred);
             match bias {
                 Some(bias) => {
                     for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
-                        *y = S::fma((x - mean) * r, w, b);
+                        *y = O::narrow(S::fma((x - mean) * r, w, b));
                     }
                 }
                 None => {
                     for ((y, &x), &w) in y.iter_mut().zip(x).zip(weight) {
-                        *y = (x - mean) * r * w;
+                        *y = O::narrow((x - mean) * r * w);
                     }
                 }
             }
@@ -181,10 +233,22 @@ multiversion! {
 
 multiversion! {
     #[allow(clippy::too_many_arguments, reason = "two inputs, three outputs, two settings")]
-    fn norm_backward<S>(x: &[f32], weight: &[f32], g: &[f32], dx: &mut [f32], dw: &mut [f32], db: &mut [f32], eps: f32, centred: bool) {
+    fn norm_backward<S, T: Element, O: Element>(
+        x: &[T],
+        weight: &[f32],
+        g: &[O],
+        dx: &mut [T],
+        dw: &mut [f32],
+        db: &mut [f32],
+        eps: f32,
+        centred: bool,
+    ) {
         let d = weight.len();
+        let (mut x_buffer, mut g_buffer) = (vec![0f32; d], vec![0f32; d]);
         let (dw, db) = (&mut dw[..d], &mut db[..d]);
         for ((x, g), dx) in x.chunks_exact(d).zip(g.chunks_exact(d)).zip(dx.chunks_exact_mut(d)) {
+            let (x, g) = (T::row(x, &mut x_buffer), O::row(g, &mut g_buffer));
+            let (x, g) = (&x[..d], &g[..d]);
             let (mean, r) = statistics::<S>(x, eps, centred);
             let mean_h = if centred { dot::<S>(g, weight) / d as f32 } else { 0. };
             let (minus_mean, scale) = (S::splat(-mean), S::splat(r));
@@ -197,7 +261,7 @@ multiversion! {
                 let normal = (x[i] - mean) * r;
                 dw[i] = S::fma(g[i], normal, dw[i]);
                 db[i] += g[i];
-                dx[i] = r * (S::fma(g[i], weight[i], -mean_h) - normal * mean_hx);
+                dx[i] = T::narrow(r * (S::fma(g[i], weight[i], -mean_h) - normal * mean_hx));
             }
         }
     }

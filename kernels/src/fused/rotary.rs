@@ -5,10 +5,13 @@
 //! ```
 //! A rotation: the backward pass turns the gradient by the opposite angle and needs no input.
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use half::bf16;
 
-use crate::access::{F32Ref, f32s, is_fast, output, tensor};
+use crate::access::{F32Ref, f32s};
+use crate::element::{Element, Lock, elements, in_f32, is_element, output_of, tensor_of, with_element};
 use crate::parallel::{self, Disjoint};
 use crate::simd::multiversion;
+use crate::tape::apply3;
 use crate::{check, plain};
 
 /// Positions of one task.
@@ -23,11 +26,11 @@ const POSITIONS: usize = 32;
 /// # Errors
 /// When the shapes do not fit.
 pub fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    if !is_fast(&[x, cos, sin]) {
+    if ![x, cos, sin].into_iter().all(is_element) {
         return plain::rotary(x, cos, sin);
     }
     check::rotary(x, cos, sin)?;
-    x.contiguous()?.apply_op3(&cos.detach().contiguous()?, &sin.detach().contiguous()?, Rotary)
+    apply3(&x.contiguous()?, &in_f32(&cos.detach())?, &in_f32(&sin.detach())?, Rotary)
 }
 
 struct Rotary;
@@ -46,8 +49,12 @@ impl CustomOp3 for Rotary {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let y = turn(f32s(s1, l1)?, l1.dims(), f32s(s2, l2)?, f32s(s3, l3)?, 1.);
-        Ok((CpuStorage::F32(y), l1.shape().clone()))
+        let (cos, sin) = (f32s(s2, l2)?, f32s(s3, l3)?);
+        let y = match s1 {
+            CpuStorage::BF16(_) => bf16::storage(turn(elements::<bf16>(s1, l1)?, l1.dims(), cos, sin, 1.)),
+            _ => f32::storage(turn(elements::<f32>(s1, l1)?, l1.dims(), cos, sin, 1.)),
+        };
+        Ok((y, l1.shape().clone()))
     }
 
     fn bwd(
@@ -59,16 +66,19 @@ impl CustomOp3 for Rotary {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let dx = turn(&F32Ref::new(&grad)?, x.dims(), &F32Ref::new(cos)?, &F32Ref::new(sin)?, -1.);
-        Ok((Some(tensor(dx, x.dims())?), None, None))
+        let (cos, sin) = (F32Ref::new(cos)?, F32Ref::new(sin)?);
+        let dx = with_element!(x, T => {
+            tensor_of(turn(Lock::new(&grad).elements::<T>()?, x.dims(), &cos, &sin, -1.), x.dims())?
+        });
+        Ok((Some(dx), None, None))
     }
 }
 
 /// Rotation of `x: [B, T, H, d]` by the angles, or by their opposites for `sign = −1`.
-fn turn(x: &[f32], dims: &[usize], cos: &[f32], sin: &[f32], sign: f32) -> Vec<f32> {
+fn turn<T: Element>(x: &[T], dims: &[usize], cos: &[f32], sin: &[f32], sign: f32) -> Vec<T> {
     let (positions, width, half) = (dims[0] * dims[1], dims[2] * dims[3], dims[3] / 2);
     let angles = cos.len() / half; // T or B·T
-    let mut y = output(x.len());
+    let mut y = output_of(x.len());
     let target = Disjoint::new(&mut y);
     parallel::for_each(positions.div_ceil(POSITIONS), x.len(), |task| {
         for position in task * POSITIONS..((task + 1) * POSITIONS).min(positions) {
@@ -83,7 +93,7 @@ fn turn(x: &[f32], dims: &[usize], cos: &[f32], sin: &[f32], sign: f32) -> Vec<f
 
 multiversion! {
     /// All heads of one position.
-    fn turn_heads<S>(x: &[f32], cos: &[f32], sin: &[f32], sign: f32, y: &mut [f32]) {
+    fn turn_heads<S, T: Element>(x: &[T], cos: &[f32], sin: &[f32], sign: f32, y: &mut [T]) {
         let half = cos.len();
         let sin = &sin[..half];
         for (x, y) in x.chunks_exact(2 * half).zip(y.chunks_exact_mut(2 * half)) {
@@ -91,9 +101,9 @@ multiversion! {
             let (y1, y2) = y.split_at_mut(half);
             let (x2, y1, y2) = (&x2[..half], &mut y1[..half], &mut y2[..half]);
             for i in 0..half {
-                let s = sign * sin[i];
-                y1[i] = S::fma(x1[i], cos[i], -(x2[i] * s));
-                y2[i] = S::fma(x2[i], cos[i], x1[i] * s);
+                let (a, b, s) = (x1[i].wide(), x2[i].wide(), sign * sin[i]);
+                y1[i] = T::narrow(S::fma(a, cos[i], -(b * s)));
+                y2[i] = T::narrow(S::fma(b, cos[i], a * s));
             }
         }
     }

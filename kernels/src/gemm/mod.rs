@@ -9,6 +9,7 @@
 //! - [`skinny`]: few rows against a row-major weight, which is bound by reading the weight once.
 //!
 //! Each element is a sum over k in an order that depends on the shape only, never on the number of threads.
+pub(crate) mod bf16;
 pub(crate) mod panel;
 mod portable;
 pub(crate) mod skinny;

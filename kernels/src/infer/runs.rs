@@ -59,6 +59,21 @@ impl KvPiece {
         (self.keys.len() + self.values.len()) * size_of::<f32>()
     }
 
+    /// Key and value heads.
+    pub fn kv_heads(&self) -> usize {
+        self.kv_heads
+    }
+
+    /// Copies of the keys and values of one head, `[len, d]` each, for attention that the products below do not cover.
+    pub fn head_parts(&self, head: usize) -> (Vec<f32>, Vec<f32>) {
+        let (d, width) = (self.head_dim, self.value_width());
+        let key = |at: usize| (head * self.capacity + at / COLUMNS * COLUMNS) * d + at % COLUMNS;
+        let keys = (0..self.len).flat_map(|at| self.keys[key(at)..].iter().step_by(COLUMNS).take(d)).copied().collect();
+        let value = |at: usize| (head * self.capacity + at) * width;
+        let values = (0..self.len).flat_map(|at| &self.values[value(at)..value(at) + d]).copied().collect();
+        (keys, values)
+    }
+
     /// Width of a row of values.
     fn value_width(&self) -> usize {
         self.head_dim.next_multiple_of(LANES)

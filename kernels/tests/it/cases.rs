@@ -57,16 +57,16 @@ fn like(table: &Tensor, x: &Tensor) -> Result<Tensor> {
     table.to_dtype(x.dtype())
 }
 
-struct List(Vec<Case>);
+pub(crate) struct List(Vec<Case>);
 
 impl List {
     /// Sets the size of the last `count` cases.
-    fn sized(&mut self, count: usize, size: f64) {
+    pub(crate) fn sized(&mut self, count: usize, size: f64) {
         let start = self.0.len() - count;
         self.0[start..].iter_mut().for_each(|case| case.size = size);
     }
 
-    fn add(
+    pub(crate) fn add(
         &mut self,
         name: String,
         shapes: &[&[usize]],
@@ -88,6 +88,16 @@ pub(crate) fn all() -> Vec<Case> {
     attentions(&mut list);
     losses(&mut list);
     residuals(&mut list);
+    list.0.extend(images());
+    list.0
+}
+
+/// The cases of operations on images.
+pub(crate) fn images() -> Vec<Case> {
+    let mut list = List(Vec::new());
+    crate::images::convolutions(&mut list);
+    crate::images::norms(&mut list);
+    crate::images::pools(&mut list);
     list.0
 }
 
@@ -253,13 +263,6 @@ fn residuals(list: &mut List) {
     for (dims, rank) in [(&[1, 1][..], 1), (&[0, 6], 2), (&[2, 3, 17], 4), (&[300, 96], 5), (&[5, 64], 32)] {
         let d = dims[dims.len() - 1];
         list.add(
-            format!("low_rank_add {dims:?} rank {rank}"),
-            &[dims, &[d, rank], &[rank, d]],
-            3e-6,
-            |a| kernels::low_rank_add(&a[0], &a[1], &a[2]),
-            |a| plain::low_rank_add(&a[0], &a[1], &a[2]),
-        );
-        list.add(
             format!("low_rank {dims:?} rank {rank}"),
             &[dims, &[d, rank], &[rank, d]],
             3e-6,
@@ -267,13 +270,43 @@ fn residuals(list: &mut List) {
             |a| plain::low_rank(&a[0], &a[1], &a[2]),
         );
         list.add(format!("add {dims:?}"), &[dims, dims], 2e-7, |a| kernels::add(&a[0], &a[1]), |a| plain::add(&a[0], &a[1]));
-        for weights in [&[2][..], &[2, d]] {
+        merges(list, dims, d, rank);
+    }
+}
+
+/// Combinations of parts (with a ReLU behind one of them): weights (none, scalar, per feature), two summands, own map, no branch, one or two of unequal rank.
+fn merges(list: &mut List, dims: &'static [usize], d: usize, rank: usize) {
+    for weights in [None, Some(vec![2]), Some(vec![2, d])] {
+        for (two, own, branches) in [(false, false, 0), (true, false, 0), (false, true, 0), (true, true, 2), (false, false, 1)] {
+            let ranks: Vec<usize> = (0..branches).map(|j| rank + j).collect();
+            let mut shapes: Vec<Vec<usize>> = vec![dims.to_vec(); 2 + usize::from(two)];
+            shapes.extend(weights.clone());
+            if own {
+                shapes.extend([vec![d, rank], vec![rank, d]]);
+            }
+            for r in &ranks {
+                let mut z = dims.to_vec();
+                *z.last_mut().unwrap() = *r;
+                shapes.extend([z, vec![*r, d]]);
+            }
+            let has_ab = weights.is_some();
+            let build = move |a: &[Tensor], f: &dyn Fn(&kernels::Merge<'_>) -> Result<Tensor>| {
+                let mut rest = a[2..].iter();
+                let fx2 = if two { rest.next() } else { None };
+                let ab = if has_ab { rest.next() } else { None };
+                let map = if own { rest.next().zip(rest.next()) } else { None };
+                let branches: Vec<_> = std::iter::from_fn(|| Some((rest.next()?.clone(), rest.next()?.clone()))).collect();
+                f(&kernels::Merge { fx: &a[0], x: &a[1], fx2, ab, map, branches: &branches, relu: two && own })
+            };
+            let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
             list.add(
-                format!("merge {dims:?} by {weights:?}"),
-                &[dims, dims, weights],
-                3e-6,
-                |a| kernels::merge(&a[0], &a[1], &a[2]),
-                |a| plain::merge(&a[0], &a[1], &a[2]),
+                format!(
+                    "merge {dims:?} rank {rank}: weights {weights:?}, two summands {two}, own map {own}, {branches} branches"
+                ),
+                &shapes,
+                4e-6,
+                move |a| build(a, &|m| kernels::merge(m)),
+                move |a| build(a, &|m| plain::merge(m)),
             );
         }
     }

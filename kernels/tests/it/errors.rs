@@ -1,5 +1,6 @@
 //! Wrong shapes and values name the operation, the argument, what was expected and what was found.
 use candle_core::{DType, Device, Result, Tensor};
+use kernels::Merge;
 
 use crate::cases::{ids, random};
 
@@ -14,17 +15,45 @@ fn shape_errors_name_argument_and_expectation() {
     assert!(text.contains("linear: argument `w`: expected shape [out, 3], found [4, 5]"), "{text}");
     let text = message(kernels::rms_norm(&x, &random(&[4], 1), 1e-5));
     assert!(text.contains("rms_norm: argument `weight`: expected shape [3], found [4]"), "{text}");
-    let text = message(kernels::merge(&x, &x, &random(&[3], 1)));
+    let text = message(kernels::merge(&Merge { ab: Some(&random(&[3], 1)), ..Merge::plain(&x, &x) }));
     assert!(text.contains("merge: argument `ab`: expected shape [2] or [2, 3], found [3]"), "{text}");
     let (q, kv) = (random(&[1, 2, 3, 4], 0), random(&[1, 2, 2, 4], 1));
     assert!(message(kernels::causal_attention(&q, &kv, &kv, 1.)).contains("divides 3"));
     assert!(message(kernels::rotary(&random(&[1, 2, 1, 3], 0), &x, &x)).contains("even head dimension"));
-    assert!(message(kernels::low_rank_add(&x, &random(&[3, 2], 1), &random(&[3, 2], 2))).contains("`up`"));
+    let (down, up) = (random(&[3, 2], 1), random(&[3, 2], 2));
+    assert!(message(kernels::low_rank(&x, &down, &up)).contains("`up`"));
+    assert!(message(kernels::merge(&Merge { map: Some((&down, &up)), ..Merge::plain(&x, &x) })).contains("`up`"));
+    let text = message(kernels::merge(&Merge { branches: &[(w.clone(), up)], ..Merge::plain(&x, &x) }));
+    assert!(text.contains("merge: argument `z`: expected the rows of [2, 3], found [4, 5]"), "{text}");
     assert!(message(kernels::swiglu(&x, &w)).contains("`up`"));
     assert!(
         message(kernels::layer_norm(&Tensor::zeros((2, 0), DType::F32, &Device::Cpu).unwrap(), &x, None, 1e-5))
             .contains("at least one")
     );
+}
+
+#[test]
+fn images_and_windows_that_do_not_fit_are_refused() {
+    let (x, config) = (random(&[2, 4, 5, 6], 0), kernels::Conv2dConfig::default());
+    let conv = |weight: &[usize], config: kernels::Conv2dConfig| message(kernels::conv2d(&x, &random(weight, 1), None, &config));
+    assert!(conv(&[8, 5, 3, 3], config).contains("conv2d: argument `weight`: expected shape [O, 6, kY, kX]"));
+    assert!(conv(&[8, 6, 5, 1], config).contains("at least 5 pixels with its padding of 0"));
+    assert!(conv(&[8, 6, 1, 1], kernels::Conv2dConfig { groups: 4, ..config }).contains("4 groups divide"));
+    assert!(conv(&[8, 6, 1, 1], kernels::Conv2dConfig { stride: 0, ..config }).contains("a stride and a window of at least 1"));
+    let text = message(kernels::conv2d(&x, &random(&[8, 6, 1, 1], 1), Some(&random(&[7], 2)), &config));
+    assert!(text.contains("argument `bias`: expected shape [8], found [7]"), "{text}");
+    assert!(message(kernels::conv2d(&random(&[4, 5, 6], 0), &random(&[8, 6, 1, 1], 1), None, &config)).contains("[B, Y, X, C]"));
+    let packed = kernels::PackedConv2d::new(&random(&[8, 6, 1, 1], 1), None, &config).unwrap();
+    let text = message(packed.forward(&x, Some(&random(&[2, 4, 5, 6], 3)), false));
+    assert!(text.contains("`residual`: expected shape [2, 4, 5, 8], found [2, 4, 5, 6]"), "{text}");
+    let c = random(&[5], 1);
+    let text = kernels::batch_norm_train(&x, &c, &c, 1e-5, false).unwrap_err().to_string();
+    assert!(text.contains("batch_norm_train: argument `gamma`: expected shape [6], found [5]"), "{text}");
+    let one = random(&[1, 1, 1, 5], 0);
+    let text = kernels::batch_norm_train(&one, &c, &c, 1e-5, false).unwrap_err().to_string();
+    assert!(text.contains("at least 2 values per channel"), "{text}");
+    assert!(message(kernels::max_pool2d(&x, 2, 1, 2)).contains("at most half the window of 2"));
+    assert!(message(kernels::global_avg_pool(&random(&[2, 0, 3, 4], 0))).contains("at least one pixel"));
 }
 
 #[test]

@@ -2,7 +2,9 @@
 mod cases;
 mod cpu;
 mod errors;
+mod images;
 mod infer;
+mod numerics;
 mod optimizer;
 mod parity;
 mod plain;

@@ -98,9 +98,11 @@ fn gelu_at_one() {
 
 #[test]
 fn zero_up_leaves_the_residual_exactly_plain() {
-    let (x, down) = (random(&[3, 6], 0), random(&[6, 2], 1));
+    let (fx, x, down) = (random(&[3, 6], 2), random(&[3, 6], 0), random(&[6, 2], 1));
     let up = Tensor::zeros((2, 6), DType::F32, &Device::Cpu).unwrap();
-    for y in [plain::low_rank_add(&x, &down, &up).unwrap(), kernels::low_rank_add(&x, &down, &up).unwrap()] {
-        assert_eq!(y.to_vec2::<f32>().unwrap(), x.to_vec2::<f32>().unwrap());
+    let expected = (&fx + &x).unwrap().to_vec2::<f32>().unwrap();
+    let args = kernels::Merge { map: Some((&down, &up)), ..kernels::Merge::plain(&fx, &x) };
+    for y in [plain::merge(&args).unwrap(), kernels::merge(&args).unwrap()] {
+        assert_eq!(y.to_vec2::<f32>().unwrap(), expected);
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::{Augment, TermNorm};
+use super::{Augment, Branch, TermNorm};
 use crate::config::{DownInit, PostNorm};
 use crate::init;
 use crate::residual::{FeatureAxis, Parameter};
@@ -62,12 +62,9 @@ impl Augment for LowRank {
         self.norm.apply(self.axis.low_rank(stream.current(), &self.down.tensor, &self.up.tensor)?)
     }
 
-    fn add_to(&self, sum: &Tensor, stream: &ResidualStream) -> Result<Tensor> {
-        #[cfg(feature = "kernels")]
-        if self.axis == FeatureAxis::Last && !self.norm.is_some() && sum.id() == stream.current().id() {
-            return kernels::low_rank_add(sum, &self.down.tensor, &self.up.tensor);
-        }
-        sum + self.term(stream)?
+    fn branches<'a>(&'a self, stream: &'a ResidualStream) -> Result<Option<Vec<Branch<'a>>>> {
+        let branch = || Branch { source: stream.current(), down: &self.down.tensor, up: self.up.tensor.clone() };
+        Ok((!self.norm.is_some()).then(|| vec![branch()]))
     }
 
     fn needs(&self) -> Needs {

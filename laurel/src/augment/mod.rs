@@ -11,6 +11,8 @@ pub use gemma3n::Gemma3n;
 pub use low_rank::LowRank;
 pub use previous::Previous;
 
+#[cfg(doc)]
+use crate::Residual;
 use crate::config::{AugmentConfig, PostNorm};
 use crate::init;
 use crate::residual::{FeatureAxis, Parameter};
@@ -22,14 +24,25 @@ pub trait Augment: std::fmt::Debug + Send + Sync {
     fn init(&self, seed: u64) -> Result<()>;
     /// The term for the stream's current position in depth; shape and dtype of `x`.
     fn term(&self, stream: &ResidualStream) -> Result<Tensor>;
-    /// `sum + term`; overridden where one pass does both.
-    fn add_to(&self, sum: &Tensor, stream: &ResidualStream) -> Result<Tensor> {
-        sum + self.term(stream)?
+    /// The term as a sum of low-rank maps, where it is one: [`Residual::merge`] then does all of them in one pass.
+    fn branches<'a>(&'a self, _stream: &'a ResidualStream) -> Result<Option<Vec<Branch<'a>>>> {
+        Ok(None)
     }
     /// Activations it reads.
     fn needs(&self) -> Needs;
     /// Its parameters, in a fixed order.
     fn parameters(&self) -> Vec<&Parameter>;
+}
+
+/// `(source · down) · up`, one summand of a term.
+#[derive(Debug)]
+pub struct Branch<'a> {
+    /// The activation that is read, `[.., D]`.
+    pub source: &'a Tensor,
+    /// `[D, r]`
+    pub down: &'a Tensor,
+    /// `[r, D]`, with the summand's weight in it.
+    pub up: Tensor,
 }
 
 /// Builds a term; adding one means a file here, a variant of [`AugmentConfig`] and an arm below.

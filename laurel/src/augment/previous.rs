@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::{Augment, TermNorm};
+use super::{Augment, Branch, TermNorm};
 use crate::config::{DownInit, LagMap, MissingLag, PostNorm};
 use crate::init;
 use crate::residual::{FeatureAxis, Parameter};
@@ -86,7 +86,7 @@ impl Augment for Previous {
                 LagMap::PerLag => self.axis.low_rank(x, &self.pairs[j].0.tensor, &self.pairs[j].1.tensor)?,
                 LagMap::Identity | LagMap::Shared => x.clone(),
             };
-            let weighted = mapped.broadcast_mul(&self.gamma.tensor.get(j)?)?;
+            let weighted = mapped.broadcast_mul(&self.gamma.tensor.get(j)?.to_dtype(mapped.dtype())?)?;
             sum = Some(match sum {
                 Some(sum) => (sum + weighted)?,
                 None => weighted,
@@ -97,6 +97,20 @@ impl Augment for Previous {
             sum = self.axis.low_rank(&sum, &self.pairs[0].0.tensor, &self.pairs[0].1.tensor)?;
         }
         self.norm.apply(sum)
+    }
+
+    fn branches<'a>(&'a self, stream: &'a ResidualStream) -> Result<Option<Vec<Branch<'a>>>> {
+        if self.pairs.is_empty() || self.norm.is_some() {
+            return Ok(None);
+        }
+        let mut branches = vec![];
+        for j in 0..self.shape.lookback {
+            let Some(source) = self.lag(stream, j) else { break };
+            let (down, up) = &self.pairs[if self.shape.map == LagMap::Shared { 0 } else { j }];
+            let up = up.tensor.broadcast_mul(&self.gamma.tensor.get(j)?)?;
+            branches.push(Branch { source, down: &down.tensor, up });
+        }
+        Ok(Some(branches))
     }
 
     fn needs(&self) -> Needs {

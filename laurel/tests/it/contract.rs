@@ -35,7 +35,7 @@ fn merge_with_history(residual: &Residual, x: &Tensor, fx: &Tensor, earlier: usi
         stream.write(&plain, &step)?;
     }
     stream.observe(&(x * 0.5)?);
-    residual.merge(fx, &stream)
+    residual.merge(fx, None, &stream)
 }
 
 fn difference(a: &Tensor, b: &Tensor) -> f64 {

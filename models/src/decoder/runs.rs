@@ -10,11 +10,11 @@
 
 use candle_core::{Result, Tensor, bail};
 use kernels::{AttentionRun, KvPiece};
-use laurel::ResidualStream;
 
 use super::Decoder;
 use super::attention::{Cached, Context};
 use super::config::DecoderConfig;
+use super::masked::{self, Scores, Sequence};
 
 /// Keys and values of a stretch of one sequence in every layer.
 #[derive(Debug, Clone)]
@@ -26,13 +26,16 @@ pub struct KvSegment {
 impl KvSegment {
     /// An empty segment that begins at position `start`, with room for `capacity` positions; it grows when that is too little.
     pub fn new(config: &DecoderConfig, start: usize, capacity: usize) -> Self {
-        let piece = |_| KvPiece::new(config.num_key_value_heads, capacity, config.head_dim());
+        // A layer that reads another's keys and values holds none.
+        let room = |layer| if config.key_value_layer(layer) == layer { capacity } else { 0 };
+        let piece = |layer| KvPiece::new(config.num_key_value_heads, room(layer), config.head_dim());
         Self { layers: (0..config.num_layers()).map(piece).collect(), start }
     }
 
     /// Bytes of one position.
     pub fn bytes_per_tok(config: &DecoderConfig) -> usize {
-        2 * config.num_layers() * config.num_key_value_heads * config.head_dim() * size_of::<f32>()
+        let layers = (0..config.num_layers()).filter(|&layer| config.key_value_layer(layer) == layer).count();
+        2 * layers * config.num_key_value_heads * config.head_dim() * size_of::<f32>()
     }
 
     /// Positions held.
@@ -102,40 +105,58 @@ impl Decoder {
         let device = self.device();
         let (ids, positions) = (Tensor::new(ids, device)?, Tensor::new(positions, device)?);
         let rotation = self.rotary.as_ref().map(|rotary| rotary.rows(&positions)).transpose()?;
-        let mut embedded = self.embed_tokens.forward(&ids)?.unsqueeze(0)?; // [1, N, D]
-        if let Some(table) = &self.embed_positions {
-            embedded = kernels::add(&embedded, &table.forward(&positions)?.unsqueeze(0)?)?;
-        }
-        let mut stream = ResidualStream::start(embedded, self.needs);
-        for (index, layer) in self.layers.iter().enumerate() {
-            let mut cache = LayerRuns { layer: index, runs };
-            layer.forward(&mut stream, &mut Context { rotation: rotation.as_ref(), cache: Some(&mut cache) })?;
-        }
-        self.norm.forward(&stream.finish()?)?.squeeze(0)
+        let local_rotation = self.local_rotary.as_ref().map(|rotary| rotary.rows(&positions)).transpose()?;
+        let mut pass = RunsPass { runs };
+        let mut context = Context {
+            rotation: rotation.as_ref(),
+            local_rotation: local_rotation.as_ref(),
+            cache: Some(&mut pass),
+            shared: Vec::new(),
+            numerics: self.numerics,
+        };
+        self.through_layers(&ids.unsqueeze(0)?, &positions.unsqueeze(0)?, &mut context)?.squeeze(0)
     }
 }
 
-/// One layer's part of the runs' segments.
-struct LayerRuns<'a, 'b> {
-    layer: usize,
+/// The runs' segments during a forward pass.
+struct RunsPass<'a, 'b> {
     runs: &'a mut [Run<'b>],
 }
 
-impl Cached for LayerRuns<'_, '_> {
-    fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Tensor> {
-        let layer = self.layer;
-        let mut own: Vec<(&mut KvPiece, usize)> =
-            self.runs.iter_mut().map(|run| (&mut run.own.layers[layer], run.ids.len())).collect();
-        kernels::append_runs(&k.squeeze(0)?, &v.squeeze(0)?, &mut own)?;
-        let runs: Vec<AttentionRun<'_>> = self
+impl Cached for RunsPass<'_, '_> {
+    fn attend(&mut self, layer: usize, q: &Tensor, new: Option<(&Tensor, &Tensor)>, scores: Scores) -> Result<Tensor> {
+        if let Some((k, v)) = new {
+            let mut own: Vec<(&mut KvPiece, usize)> =
+                self.runs.iter_mut().map(|run| (&mut run.own.layers[layer], run.ids.len())).collect();
+            kernels::append_runs(&k.squeeze(0)?, &v.squeeze(0)?, &mut own)?;
+        }
+        let end = |run: &Run<'_>| run.own.start + run.own.layers[layer].len();
+        let q = q.squeeze(0)?; // [N, H, d]
+        if scores.is_plain(self.runs.iter().map(end).max().unwrap_or(0)) {
+            let runs: Vec<AttentionRun<'_>> = self
+                .runs
+                .iter()
+                .map(|run| AttentionRun {
+                    before: run.before.iter().map(|segment| &segment.layers[layer]).collect(),
+                    own: &run.own.layers[layer],
+                    new_tok: run.ids.len(),
+                })
+                .collect();
+            return kernels::attention_runs(&q, &runs, scores.scale)?.to_dtype(q.dtype())?.unsqueeze(0);
+        }
+        let sequences: Vec<Sequence<'_>> = self
             .runs
             .iter()
-            .map(|run| AttentionRun {
-                before: run.before.iter().map(|segment| &segment.layers[layer]).collect(),
-                own: &run.own.layers[layer],
-                new_tok: run.ids.len(),
+            .map(|run| {
+                let pieces = run.before.iter().map(|segment| &segment.layers[layer]).chain([&run.own.layers[layer]]);
+                let pieces = pieces
+                    .map(|piece| {
+                        (0..piece.kv_heads()).map(|head| piece.head_parts(head)).map(|(k, v)| (k.into(), v.into())).collect()
+                    })
+                    .collect();
+                Sequence { pieces, past: end(run) - run.ids.len(), new_tok: run.ids.len() }
             })
             .collect();
-        kernels::attention_runs(&q.squeeze(0)?, &runs, scale)?.to_dtype(q.dtype())?.unsqueeze(0)
+        masked::attend_pieces(&q, &sequences, scores)?.unsqueeze(0)
     }
 }

@@ -55,7 +55,8 @@ const GOOD: &str = r#"{"question": "is it red", "title": "x", "answer": true, "p
 #[test]
 fn a_renamed_field_is_named_with_its_line() {
     let error = boolq(format!("{GOOD}\n{}\n", GOOD.replace("\"answer\"", "\"anser\"")).as_bytes(), 2);
-    assert!(error.contains("dev.jsonl: record 2: field `answer`"), "{error}");
+    assert!(error.contains("dev.jsonl: record 2: field `label`: expected true, false, 1 or 0"), "{error}");
+    assert!(error.contains("found no such field among: question, title, anser, passage"), "{error}");
 }
 
 #[test]
@@ -67,7 +68,7 @@ fn bytes_that_are_no_text_are_named_with_their_file() {
 #[test]
 fn an_empty_file_is_an_error_and_a_short_one_is_said() {
     let error = boolq(b"", 2);
-    assert!(error.contains("dev.jsonl") && error.contains("hint:") || error.contains("no documents"), "{error}");
+    assert!(error.contains("dev.jsonl: expected at least one record, found none"), "{error}");
     let error = boolq(format!("{GOOD}\n").as_bytes(), 0);
     assert!(error.contains("1 documents where the published split has 3270"), "{error}");
 }

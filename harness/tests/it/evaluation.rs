@@ -6,8 +6,14 @@ use std::path::Path;
 
 /// A project with one finished run of five steps; long enough positions for the bundled documents.
 fn trained() -> (Project, String) {
+    trained_for(256)
+}
+
+/// A run whose model takes that many positions: a generated answer needs more than a choice.
+fn trained_for(positions: usize) -> (Project, String) {
     let project = Project::new();
-    let sets = ["max_steps=5", "eval_every=0", "checkpoint_every=0", "model.max_position_embeddings=256"];
+    let positions = format!("model.max_position_embeddings={positions}");
+    let sets = ["max_steps=5", "eval_every=0", "checkpoint_every=0", &positions];
     project.train(&sets).assert().success();
     let run = project.only_run("runs").display().to_string();
     (project, run)
@@ -97,7 +103,7 @@ fn comparable(folder: &Path) -> Value {
 
 #[test]
 fn merged_shards_equal_the_unsharded_result() {
-    let (project, run) = trained();
+    let (project, run) = trained_for(1024);
     let eval = |more: &[&str]| {
         let common =
             ["eval", "--task", "boolq,hellaswag,gsm8k,wikitext", "--limit", "5", "--num-fewshot", "0", "--profile", "compat"];
@@ -133,7 +139,7 @@ fn merged_shards_equal_the_unsharded_result() {
 
 #[test]
 fn a_score_carries_its_interval_chance_and_counts() {
-    let (project, run) = trained();
+    let (project, run) = trained_for(1024);
     let arguments = [
         "eval",
         "--task",

@@ -6,7 +6,7 @@
 //! not run         something the claim needs is missing; which
 //! ```
 //! Scale differs from the paper's, so a verdict is about the models measured here. Quality claims are contrasts of paired seeds
-//! ([`arena`]); cost claims are ratios to the own baseline ([`costs`]).
+//! (`arena`); cost claims are ratios to the own baseline (`costs`).
 //!
 //! Source: paper.md section 10, measurement.md sections 9, 10 and 13.
 

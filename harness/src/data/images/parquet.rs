@@ -4,7 +4,7 @@
 //! columns: `image` or `img` = {bytes, path} (or bytes alone)     `label`, `labels` or `fine_label` = class number, −1 where it is secret
 //! names of classes: the file's metadata under `huggingface`, info.features.<label>.names; else the numbers
 //! ```
-//! Files up to a stated total are read at once. Of larger sets only the labels are; pictures are fetched [`CHUNK_ROWS`] rows at a time as they
+//! Files up to a stated total are read at once. Of larger sets only the labels are; pictures are fetched `CHUNK_ROWS` rows at a time as they
 //! are asked for, which suits evaluation. Training draws pictures in random order and would read each chunk for a single one.
 
 use std::fs::File;

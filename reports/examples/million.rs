@@ -1,8 +1,8 @@
 //! Time and memory of a whole report from many records in one Parquet file.
 //!
 //! ```text
-//! cargo run --release -p reports --example million -- write 1000000 /tmp/records.parquet     half documents, a third steps, the rest samples
-//! cargo run --release -p reports --example million -- report /tmp/records.parquet /tmp/out   prints seconds and the peak resident size
+//! cargo run --release -p reports --example million -- write 1000000 records.parquet     half documents, a third steps, the rest samples
+//! cargo run --release -p reports --example million -- report records.parquet out   prints seconds and the peak resident size
 //! ```
 //! The two are separate processes, so that the peak is the report's. Rows are written sorted, or `mixed`, as a file
 //! need not be sorted.

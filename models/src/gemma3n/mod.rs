@@ -8,7 +8,7 @@
 //! e         (norm(W·h_0 / √D) + √P·E'[id]) / √2, P values for every layer                per-layer embeddings
 //! out       mean over m of h_m, turned back and brought to the magnitude of h_0
 //! ```
-//! [`altup`] has predict and correct; laurel(n) is [`laurel`]'s term `gemma3n`. The last layers read the keys and values of the last
+//! `altup` has predict and correct; laurel(n) is [`laurel`]'s term `gemma3n`. The last layers read the keys and values of the last
 //! layer of their kind before them. Differs: `altup_coef_clip` acts in training only, and is not applied.
 //!
 //! Source: the public Gemma 3n code and configs (read as behaviour); AltUp: Baykal et al. 2023; paper.md section 11.

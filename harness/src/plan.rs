@@ -13,6 +13,11 @@ impl Shard {
     /// The whole plan.
     pub const ALL: Self = Self { index: 0, count: 1 };
 
+    /// Number of this part, from 1, and how many parts there are.
+    pub fn numbers(self) -> (usize, usize) {
+        (self.index + 1, self.count)
+    }
+
     /// Whether the entry at `position` of the sorted plan belongs to this shard.
     pub fn takes(self, position: usize) -> bool {
         position % self.count == self.index

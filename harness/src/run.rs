@@ -13,7 +13,7 @@ use crate::error::Hint as _;
 use crate::train::checkpoint::{self, Checkpoint};
 use anyhow::{Context as _, anyhow, bail};
 use records::store::{MANIFEST_FILE, RECORDS_FILE};
-use records::{Manifest, RunStatus};
+use records::{Manifest, RunId, RunStatus};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,12 @@ pub struct RunDirectory {
 impl RunDirectory {
     /// The directory of a config's run.
     pub fn of(runs_dir: &Path, config: &TrainConfig) -> Self {
-        Self { folder: runs_dir.join(config.run_id().as_str()) }
+        Self::with_id(runs_dir, &config.run_id())
+    }
+
+    /// The directory of a run by its name.
+    pub fn with_id(runs_dir: &Path, run_id: &RunId) -> Self {
+        Self { folder: runs_dir.join(run_id.as_str()) }
     }
 
     /// An existing run directory: a folder that holds `config.toml` and checkpoints.
@@ -69,6 +74,11 @@ impl RunDirectory {
     /// `manifest.json`.
     pub fn manifest_path(&self) -> PathBuf {
         self.folder.join(MANIFEST_FILE)
+    }
+
+    /// `classes.json`: names of a classifier's outputs, in order.
+    pub fn classes(&self) -> PathBuf {
+        self.folder.join("classes.json")
     }
 
     /// `tokenizer.json`.

@@ -152,13 +152,15 @@ impl Network {
         let Options { hidden, heads, sequence, batch, numerics, plain: is_plain, .. } = self.options;
         // activations between products; the stream stays f32
         let dtype = if numerics == Numerics::Bf16 { DType::BF16 } else { DType::F32 };
-        let norm = |x: &Tensor, p: &[Var; 2]| match is_plain {
-            true => plain::layer_norm(x, &p[0], Some(&p[1]), EPS),
-            false => kernels::layer_norm_as(x, &p[0], Some(&p[1]), EPS, dtype),
+        let norm = |x: &Tensor, p: &[Var; 2]| {
+            if is_plain {
+                plain::layer_norm(x, &p[0], Some(&p[1]), EPS)
+            } else {
+                kernels::layer_norm_as(x, &p[0], Some(&p[1]), EPS, dtype)
+            }
         };
-        let linear = |x: &Tensor, w: &Var| match is_plain {
-            true => plain::linear(x, w, None),
-            false => kernels::linear_in(numerics, x, w, None),
+        let linear = |x: &Tensor, w: &Var| {
+            if is_plain { plain::linear(x, w, None) } else { kernels::linear_in(numerics, x, w, None) }
         };
         let attention = if is_plain { plain::causal_attention } else { kernels::causal_attention };
         let gelu = if is_plain { plain::gelu_tanh } else { kernels::gelu_tanh };
@@ -177,9 +179,10 @@ impl Network {
         }
         let h = kernels::reshape(&norm(&h, &self.norm)?, (batch * sequence, hidden))?;
         let head = self.head.as_ref().unwrap_or(&self.tokens);
-        match is_plain {
-            true => plain::linear_cross_entropy(&h, head, None, targets),
-            false => kernels::linear_cross_entropy_in(numerics, &h, head, None, targets),
+        if is_plain {
+            plain::linear_cross_entropy(&h, head, None, targets)
+        } else {
+            kernels::linear_cross_entropy_in(numerics, &h, head, None, targets)
         }
     }
 }

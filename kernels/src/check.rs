@@ -2,7 +2,7 @@
 //! what was expected and what was found.
 use candle_core::{DType, Result, Tensor, bail};
 
-use crate::fused::Merge;
+use crate::fused::{Conv2dConfig, Merge};
 
 /// `bail!` with the project's order of facts.
 macro_rules! mismatch {
@@ -154,4 +154,98 @@ pub(crate) fn merge(args: &Merge<'_>) -> Result<usize> {
         }
     }
     Ok(features)
+}
+
+/// `(B, Y, X, C)` of an image stored channels last, with at least one pixel and one channel.
+pub(crate) fn image(op: &str, arg: &str, x: &Tensor) -> Result<(usize, usize, usize, usize)> {
+    match x.dims() {
+        &[b, y, x, c] if y * x * c > 0 => Ok((b, y, x, c)),
+        found => mismatch!(op, arg, "shape [B, Y, X, C] with at least one pixel and channel", found),
+    }
+}
+
+/// Sizes of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConvSizes {
+    /// Images.
+    pub(crate) batch: usize,
+    /// Rows of an input image.
+    pub(crate) height: usize,
+    /// Columns of an input image.
+    pub(crate) width: usize,
+    /// Channels of the input.
+    pub(crate) channels: usize,
+    /// Rows of an output image.
+    pub(crate) out_height: usize,
+    /// Columns of an output image.
+    pub(crate) out_width: usize,
+    /// Channels of the output.
+    pub(crate) out_channels: usize,
+    /// Rows of the window.
+    pub(crate) kernel_height: usize,
+    /// Columns of the window.
+    pub(crate) kernel_width: usize,
+}
+
+/// Windows of `kernel` that fit along an axis.
+fn windows(op: &str, x: &Tensor, size: usize, kernel: usize, stride: usize, padding: usize) -> Result<usize> {
+    if stride == 0 || kernel == 0 {
+        mismatch!(op, "config", "a stride and a window of at least 1", (stride, kernel));
+    }
+    if size + 2 * padding < kernel {
+        mismatch!(
+            op,
+            "x",
+            format!("an image of at least {kernel} pixels with its padding of {padding} at each border"),
+            x.dims()
+        );
+    }
+    Ok((size + 2 * padding - kernel) / stride + 1)
+}
+
+/// Sizes of `conv2d`.
+pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: &Conv2dConfig) -> Result<ConvSizes> {
+    let op = "conv2d";
+    let (batch, height, width, channels) = image(op, "x", x)?;
+    let groups = config.groups;
+    if groups == 0 || channels % groups != 0 {
+        mismatch!(op, "x", format!("a number of channels that {groups} groups divide"), x.dims());
+    }
+    let (out_channels, kernel_height, kernel_width) = match weight.dims() {
+        &[o, i, ky, kx] if i == channels / groups && o > 0 && o % groups == 0 => (o, ky, kx),
+        found => {
+            mismatch!(op, "weight", format!("shape [O, {}, kY, kX] with O a multiple of {groups}", channels / groups), found)
+        }
+    };
+    if let Some(bias) = bias
+        && bias.dims() != [out_channels]
+    {
+        mismatch!(op, "bias", format!("shape [{out_channels}]"), bias.dims());
+    }
+    let out_height = windows(op, x, height, kernel_height, config.stride, config.padding)?;
+    let out_width = windows(op, x, width, kernel_width, config.stride, config.padding)?;
+    Ok(ConvSizes { batch, height, width, channels, out_height, out_width, out_channels, kernel_height, kernel_width })
+}
+
+/// Sizes of a pooling window, as those of a convolution that keeps the channels.
+pub(crate) fn pool(op: &str, x: &Tensor, kernel: usize, stride: usize, padding: usize) -> Result<ConvSizes> {
+    let (batch, height, width, channels) = image(op, "x", x)?;
+    if 2 * padding > kernel {
+        mismatch!(op, "padding", format!("at most half the window of {kernel}"), padding);
+    }
+    let out_height = windows(op, x, height, kernel, stride, padding)?;
+    let out_width = windows(op, x, width, kernel, stride, padding)?;
+    let (out_channels, kernel_height, kernel_width) = (channels, kernel, kernel);
+    Ok(ConvSizes { batch, height, width, channels, out_height, out_width, out_channels, kernel_height, kernel_width })
+}
+
+/// Number of channels of `[.., C]`; every vector is `[C]`.
+pub(crate) fn batch_norm(op: &str, x: &Tensor, vectors: &[(&str, &Tensor)]) -> Result<usize> {
+    let channels = last_axis(op, "x", x)?;
+    for (name, vector) in vectors {
+        if vector.dims() != [channels] {
+            mismatch!(op, name, format!("shape [{channels}]"), vector.dims());
+        }
+    }
+    Ok(channels)
 }

@@ -122,8 +122,10 @@ pub fn describe() -> String {
 /// 19 % of one in stock candle. Raises resident memory, so a memory measurement must not call it. Does nothing but on glibc.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: `mallopt` only stores two integers in the allocator's parameters and may be called at any time.
+    // SAFETY: `mallopt` only stores integers in the allocator's parameters and may be called at any time.
     unsafe {
+        // the other arenas, of threads that are not the first, are made of pieces of 64 MiB that are returned and mapped again
+        libc::mallopt(libc::M_ARENA_MAX, 1);
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }

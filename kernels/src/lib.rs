@@ -5,10 +5,12 @@
 //! formula and the same gradients as its reference; the tests hold them together.
 //!
 //! ```text
-//! gemm/    matrix products of strided f32 operands, products of few rows (f32 or bf16 weights), a portable fallback
-//! fused/   linear, norms, rotary, attention, activations, embedding, cross-entropy, low-rank residual, merge, AdamW
+//! gemm/    matrix products of strided f32 operands, of operands rounded to bf16 or split in two, of few rows, a portable fallback
+//! fused/   linear, norms, rotary, attention, activations, embedding, cross-entropy, low-rank residual, merge, AdamW, SGD;
+//!          convolution, batch norm and pooling of images stored channels last
 //! infer/   forward-only attention over a key-value cache
 //! cpu      what the processor offers, which level the kernels run at, threads
+//! tape     backward over fused operations without candle's gradient store
 //! plain    the references
 //! ```
 //!
@@ -33,11 +35,13 @@ mod stand_in;
 mod tape;
 
 pub use fused::{
-    AdamWParams, Merge, adamw_step, add, cast, causal_attention, cross_entropy, embedding, gelu_erf, gelu_tanh, grad_sq_norm,
-    layer_norm, layer_norm_as, linear, linear_cross_entropy, linear_cross_entropy_in, linear_in, low_rank, merge, rms_norm,
-    rms_norm_as, rotary, silu, swiglu, token_nll,
+    AdamWParams, Conv2dConfig, Merge, PackedConv2d, SgdParams, adamw_step, add, add_relu, batch_norm_eval, batch_norm_train,
+    cast, causal_attention, conv2d, conv2d_inference, cross_entropy, embedding, gelu_erf, gelu_tanh, global_avg_pool,
+    grad_sq_norm, layer_norm, layer_norm_as, linear, linear_cross_entropy, linear_cross_entropy_in, linear_in, low_rank,
+    max_pool2d, merge, rms_norm, rms_norm_as, rotary, sgd_step, silu, swiglu, token_nll,
 };
-pub use infer::{KvSlab, attention_cached};
+pub use gemm::panel::{PackedWeight, linear_packed};
+pub use infer::{AttentionRun, KvPiece, KvSlab, append_runs, attention_cached, attention_runs};
 pub use numerics::Numerics;
 pub use plain::IGNORED;
 pub use tape::{Tape, reshape};

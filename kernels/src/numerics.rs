@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! f32         f32 operands, f32 sums                                        relative error about 2e-7
-//! f32-split   each f32 operand as hi + lo, two bf16; hi·hi + hi·lo + lo·hi   about 5e-6
+//! f32-split   each f32 operand as hi + lo, two bf16; hi·hi + hi·lo + lo·hi   about 5e-6     where tiles make it pay, else as f32
 //! bf16        operands rounded to bf16, f32 sums                             about 3e-3
 //! ```
 //! Errors are of a product relative to `Σ|a·b|`. In `bf16` the activations between products are bf16 tensors too; the residual
@@ -16,7 +16,7 @@ pub enum Numerics {
     /// f32 operands and sums.
     #[default]
     F32,
-    /// Three bf16 products of f32 operands split in two, f32 sums.
+    /// Three bf16 products of f32 operands split in two, f32 sums; f32 products on processors where those are faster.
     F32Split,
     /// bf16 operands, f32 sums.
     Bf16,

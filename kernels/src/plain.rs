@@ -8,6 +8,10 @@ use candle_core::{D, DType, Result, Tensor, bail};
 use crate::check;
 use crate::fused::Merge;
 
+mod vision;
+
+pub use vision::{add_relu, batch_norm_eval, batch_norm_train, conv2d, conv2d_inference, global_avg_pool, max_pool2d};
+
 /// Mark of a target that does not count towards the loss.
 pub const IGNORED: u32 = u32::MAX;
 
@@ -180,10 +184,11 @@ pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, bias: Option<&Tensor>, targe
 pub fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
     let (features, _) = check::low_rank(x, down, up)?;
     let rows = x.elem_count() / features;
-    x.reshape((rows, features))?.matmul(down)?.matmul(up)?.reshape(x.shape())
+    let (down, up) = (down.to_dtype(x.dtype())?, up.to_dtype(x.dtype())?);
+    x.reshape((rows, features))?.matmul(&down)?.matmul(&up)?.reshape(x.shape())
 }
 
-/// `α·(fx + fx2) + β·(x + (x·down)·up + Σ z_j·up_j)`, see [`crate::merge`].
+/// `α·(fx + fx2) + β·(x + (x·down)·up + Σ z_j·up_j)`, at least 0 where asked, see [`crate::merge`].
 pub fn merge(args: &Merge<'_>) -> Result<Tensor> {
     let features = check::merge(args)?;
     let wide = |t: &Tensor| t.to_dtype(args.x.dtype());
@@ -194,12 +199,13 @@ pub fn merge(args: &Merge<'_>) -> Result<Tensor> {
     }
     for (z, up) in args.branches {
         let rows = z.reshape((args.x.elem_count() / features, up.dim(0)?))?;
-        residual = (residual + rows.matmul(up)?.reshape(args.x.shape())?)?;
+        residual = (residual + wide(&rows)?.matmul(&wide(up)?)?.reshape(args.x.shape())?)?;
     }
-    match args.ab {
-        Some(ab) => fx.broadcast_mul(&ab.get(0)?)? + residual.broadcast_mul(&ab.get(1)?)?,
-        None => fx + residual,
-    }
+    let merged = match args.ab {
+        Some(ab) => (fx.broadcast_mul(&wide(&ab.get(0)?)?)? + residual.broadcast_mul(&wide(&ab.get(1)?)?)?)?,
+        None => (fx + residual)?,
+    };
+    if args.relu { merged.relu() } else { Ok(merged) }
 }
 
 /// `a + b`, see [`crate::add`].

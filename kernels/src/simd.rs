@@ -18,6 +18,8 @@ const UNROLL: usize = 4;
 pub(crate) trait Isa {
     /// [`LANES`] numbers.
     type V: Copy;
+    /// Vectors of sums that fit in the registers beside two operands and a factor.
+    const ACCUMULATORS: usize;
 
     /// `a·b + c`, rounded once where the level has the instruction.
     fn fma(a: f32, b: f32, c: f32) -> f32;
@@ -44,6 +46,7 @@ pub(crate) struct Base;
 
 impl Isa for Base {
     type V = [f32; LANES];
+    const ACCUMULATORS: usize = 2;
 
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {
@@ -118,6 +121,7 @@ mod x86 {
 
     impl Isa for Avx512 {
         type V = __m512;
+        const ACCUMULATORS: usize = 28;
 
         #[inline(always)]
         fn fma(a: f32, b: f32, c: f32) -> f32 {
@@ -181,6 +185,7 @@ mod x86 {
 
     impl Isa for Avx2 {
         type V = [__m256; 2];
+        const ACCUMULATORS: usize = 6;
 
         #[inline(always)]
         fn fma(a: f32, b: f32, c: f32) -> f32 {
@@ -339,6 +344,13 @@ impl At {
 #[inline(always)]
 pub(crate) fn steps(n: usize) -> impl Iterator<Item = At> {
     (0..n).step_by(LANES).map(move |start| At { start, count: LANES.min(n - start) })
+}
+
+/// The last step of a reduction over `0..n`, where it is shorter than the others.
+#[inline(always)]
+pub(crate) fn rest(n: usize) -> Option<At> {
+    let count = n % LANES;
+    (count > 0).then_some(At { start: n - count, count })
 }
 
 /// Σ of what `f` adds to the partial sums at each step over `0..n`; behind the end `f` must add nothing.

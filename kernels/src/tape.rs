@@ -30,10 +30,13 @@ use crate::element::variable;
 /// Gradients of the arguments, each with its argument.
 type ArgumentGradients = Vec<(Tensor, Option<Tensor>)>;
 
+/// Gradients of an operation's arguments, from its output and the output's gradient.
+type Backward = dyn FnOnce(&Tensor, &Tensor) -> Result<ArgumentGradients>;
+
 /// A fused operation that ran.
 struct Note {
     output: Tensor,
-    backward: Box<dyn FnOnce(&Tensor, &Tensor) -> Result<ArgumentGradients>>,
+    backward: Box<Backward>,
 }
 
 #[derive(Default)]

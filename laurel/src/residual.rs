@@ -4,7 +4,7 @@ use candle_core::{D, Result, Shape, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use crate::augment::{self, Augment};
-use crate::config::ResidualConfig;
+use crate::config::{MixKind, ResidualConfig};
 use crate::mix::Mix;
 use crate::stream::{Needs, ResidualStream};
 
@@ -68,7 +68,7 @@ impl FeatureAxis {
             Self::Channels => 1,
         };
         let mean_square = v.sqr()?.mean_keepdim(axis)?;
-        v.broadcast_div(&(mean_square + 1e-6)?.sqrt()?)?.broadcast_mul(&self.broadcastable(scale, v)?)
+        v.broadcast_div(&(mean_square + 1e-6)?.sqrt()?)?.broadcast_mul(&self.broadcastable(scale, v)?.to_dtype(v.dtype())?)
     }
 }
 
@@ -140,24 +140,37 @@ impl Residual {
     /// # Errors
     /// When `fx` or `fx2` has another shape than `x`.
     pub fn merge(&self, fx: &Tensor, fx2: Option<&Tensor>, stream: &ResidualStream) -> Result<Tensor> {
+        self.join(fx, fx2, false, stream)
+    }
+
+    /// `max(merge, 0)`: the end of a ResNet block.
+    ///
+    /// # Errors
+    /// As [`Residual::merge`].
+    pub fn merge_relu(&self, fx: &Tensor, stream: &ResidualStream) -> Result<Tensor> {
+        self.join(fx, None, true, stream)
+    }
+
+    fn join(&self, fx: &Tensor, fx2: Option<&Tensor>, relu: bool, stream: &ResidualStream) -> Result<Tensor> {
         let x = stream.current();
         if let Some(part) = std::iter::once(fx).chain(fx2).find(|part| part.shape() != x.shape()) {
             bail!("residual merge: f(x) has shape {:?}, expected that of x, {:?}", part.dims(), x.dims());
         }
         #[cfg(feature = "kernels")]
         if self.axis == FeatureAxis::Last {
-            return self.merge_fused(fx, fx2, stream);
+            return self.join_fused(fx, fx2, relu, stream);
         }
         let residual = self.terms.iter().try_fold(x.clone(), |sum, term| sum + term.term(stream)?)?;
-        match fx2 {
-            Some(fx2) => self.mix.merge(&(fx + fx2)?, &residual),
-            None => self.mix.merge(fx, &residual),
-        }
+        let merged = match fx2 {
+            Some(fx2) => self.mix.merge(&(fx + fx2)?, &residual)?,
+            None => self.mix.merge(fx, &residual)?,
+        };
+        if relu { merged.relu() } else { Ok(merged) }
     }
 
     /// The same in one pass: a map of `x` itself inside it, the first halves of other maps before it.
     #[cfg(feature = "kernels")]
-    fn merge_fused(&self, fx: &Tensor, fx2: Option<&Tensor>, stream: &ResidualStream) -> Result<Tensor> {
+    fn join_fused(&self, fx: &Tensor, fx2: Option<&Tensor>, relu: bool, stream: &ResidualStream) -> Result<Tensor> {
         let current = stream.current();
         let (mut x, mut low_rank) = (current.clone(), vec![]);
         for term in &self.terms {
@@ -175,12 +188,18 @@ impl Residual {
             }
         }
         let map = map.as_ref().map(|(down, up)| (*down, up));
-        kernels::merge(&kernels::Merge { fx, fx2, x: &x, ab: self.mix.stacked(current)?.as_ref(), map, branches: &branches })
+        let ab = self.mix.stacked(current)?;
+        kernels::merge(&kernels::Merge { fx, fx2, x: &x, ab: ab.as_ref(), map, branches: &branches, relu })
     }
 
     /// History this connection reads.
     pub fn needs(&self) -> Needs {
         self.terms.iter().map(|term| term.needs()).fold(Needs::default(), Needs::union)
+    }
+
+    /// Whether it is the plain addition.
+    pub fn is_plain(&self) -> bool {
+        self.mix.kind() == MixKind::None && self.terms.is_empty()
     }
 
     /// α and β.

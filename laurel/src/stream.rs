@@ -71,8 +71,9 @@ impl ResidualStream {
         Ok(())
     }
 
-    fn advance(&mut self, merged: Tensor) {
-        let previous = std::mem::replace(&mut self.current, merged);
+    /// Moves on to `next`, where something stands behind the merge (a ResNet's ReLU): the current activation becomes history.
+    pub fn advance(&mut self, next: Tensor) {
+        let previous = std::mem::replace(&mut self.current, next);
         self.normed = None;
         if self.needs.last > 1 {
             self.earlier.push_front(previous);

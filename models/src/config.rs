@@ -1,4 +1,6 @@
 //! The one list of network families: a config is the table of one of them, chosen by its key `family`.
+//!
+//! Networks that read tokens and networks that read images are two enums: nothing takes the one for the other.
 
 use laurel::ResidualConfig;
 use serde::{Deserialize, Serialize};
@@ -6,8 +8,64 @@ use serde::{Deserialize, Serialize};
 use crate::cost::{ForwardCost, InputShape, Model, ParamCount};
 use crate::decoder::DecoderConfig;
 use crate::error::Result;
+use crate::resnet::ResNetConfig;
 
-/// Config of any network of this crate.
+/// Config of any network of this crate that reads images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "family", rename_all = "kebab-case")]
+pub enum ImageModelConfig {
+    /// Residual convolution network.
+    Resnet(ResNetConfig),
+}
+
+impl ImageModelConfig {
+    /// The value of the key `family`.
+    pub fn family(&self) -> &'static str {
+        match self {
+            Self::Resnet(_) => "resnet",
+        }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first key that no network can be built from.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            Self::Resnet(config) => config.validate(),
+        }
+    }
+
+    /// The residual connection.
+    pub fn residual(&self) -> &ResidualConfig {
+        match self {
+            Self::Resnet(config) => &config.residual,
+        }
+    }
+
+    /// Replaces the residual connection.
+    pub fn set_residual(&mut self, residual: ResidualConfig) {
+        match self {
+            Self::Resnet(config) => config.residual = residual,
+        }
+    }
+}
+
+impl Model for ImageModelConfig {
+    fn num_params(&self) -> ParamCount {
+        match self {
+            Self::Resnet(config) => config.num_params(),
+        }
+    }
+
+    fn cost(&self, shape: &InputShape) -> ForwardCost {
+        match self {
+            Self::Resnet(config) => config.cost(shape),
+        }
+    }
+}
+
+/// Config of any network of this crate that reads tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "family", rename_all = "kebab-case")]
 pub enum ModelConfig {

@@ -47,6 +47,15 @@ pub enum InputShape {
         /// Positions per sequence whose logits are computed.
         head_tok: usize,
     },
+    /// Images of equal size.
+    Images {
+        /// Images.
+        batch: usize,
+        /// Pixels from top to bottom.
+        height: usize,
+        /// Pixels from left to right.
+        width: usize,
+    },
 }
 
 impl InputShape {
@@ -122,6 +131,7 @@ impl DecoderConfig {
             NormKind::Layer => 2 * d,
         };
         let when = |flag: bool, count: usize| if flag { count } else { 0 };
+        let extras = &self.extras;
         let attention = d * q + 2 * d * kv + q * d + when(self.attention_bias, q + 2 * kv) + when(self.attention_output_bias, d);
         let matrices = self.mlp.num_matrices();
         let mlp = matrices * d * f + when(self.mlp_bias, (matrices - 1) * f + d);
@@ -129,8 +139,21 @@ impl DecoderConfig {
         let positions = when(self.positions == Positions::Learned {}, self.max_position_embeddings * d);
         let embedding = v * d + positions;
         let head = when(!self.tie_word_embeddings, v * d) + when(self.head_bias, v);
-        let total = embedding + self.num_layers() * (attention + mlp + 2 * norm) + laurel + norm + head;
-        ParamCount { total, embedding, laurel }
+        let added = when(extras.qk_norm, 2 * self.head_dim()) + when(extras.post_norms, 2 * norm);
+        let total = embedding + self.num_layers() * (attention + mlp + 2 * norm + added) + laurel + norm + head;
+        match &extras.gemma3n {
+            None => ParamCount { total, embedding, laurel },
+            Some(gemma3n) => {
+                // Layers that read another's keys and values have no maps and no key norm of their own.
+                let unshared = gemma3n.kv_shared_layers * (2 * d * kv + when(self.attention_bias, 2 * kv) + self.head_dim());
+                let cost = gemma3n.params(self);
+                ParamCount {
+                    total: total - unshared + cost.embedding + cost.other + cost.laurel,
+                    embedding: embedding + cost.embedding,
+                    laurel: laurel + cost.laurel,
+                }
+            }
+        }
     }
 
     /// What the residual connections of one layer add, from `laurel`'s closed form.
@@ -139,13 +162,23 @@ impl DecoderConfig {
         (1..self.residual.placement.instances_per_layer()).fold(one, |sum, _| sum + one)
     }
 
-    /// FLOPs of one forward pass, in closed form.
+    /// Key and value weights that [`Self::cost`] counts per layer and sharing layers lack.
+    fn unshared_weights(&self) -> u64 {
+        let shared = self.extras.gemma3n.as_ref().map_or(0, |gemma3n| gemma3n.kv_shared_layers);
+        (shared * 2 * self.hidden_size * self.num_key_value_heads * self.head_dim()) as u64
+    }
+
+    /// FLOPs of one forward pass, in closed form; a window of local layers does not lower them.
     pub fn cost(&self, shape: &InputShape) -> ForwardCost {
-        let InputShape::Tokens { batch, new_tok, past_tok, head_tok } = *shape;
+        let InputShape::Tokens { batch, new_tok, past_tok, head_tok } = *shape else {
+            return ForwardCost::default(); // a decoder reads no images
+        };
         let (d, f, v, n) = (self.hidden_size, self.mlp_width(), self.vocab_size, self.num_layers());
         let (q, kv) = (self.num_attention_heads * self.head_dim(), self.num_key_value_heads * self.head_dim());
         let laurel = self.laurel_cost();
         let positions = (batch * new_tok) as u64;
+        // Differs: of Gemma 3n's own parts the products count, the element-wise work on its streams does not.
+        let (gemma3n, gemma3n_laurel) = self.extras.gemma3n.as_ref().map_or((0, 0), |gemma3n| gemma3n.matmul_weights(self));
         let layer_matmul = 2 * (2 * d * q + 2 * d * kv + self.mlp.num_matrices() * d * f) + laurel.matmul_flops;
         let head = 2 * (batch * head_tok) as u64 * (d * v) as u64;
         let pairs_dense = (batch * new_tok * (past_tok + new_tok)) as u64;
@@ -157,6 +190,7 @@ impl DecoderConfig {
         };
         let activation = f * match self.mlp {
             MlpKind::Swiglu => SWIGLU_FLOPS,
+            MlpKind::GegluTanh => GELU_FLOPS + 1,
             MlpKind::GeluTanh | MlpKind::GeluErf => GELU_FLOPS,
         };
         let (rotary, learned) = match self.positions {
@@ -166,11 +200,11 @@ impl DecoderConfig {
         let layer_elementwise = 2 * norm + activation + rotary + 2 * d + laurel.elementwise_flops;
         let softmax = pairs_dense * (n * self.num_attention_heads * SOFTMAX_FLOPS) as u64;
         ForwardCost {
-            flops_matmul: positions * (n * layer_matmul) as u64 + head,
+            flops_matmul: positions * ((n * layer_matmul) as u64 + 2 * gemma3n - 2 * self.unshared_weights()) + head,
             flops_attention: pairs_dense * per_pair,
             flops_attention_causal: pairs_causal * per_pair,
             flops_elementwise: positions * (n * layer_elementwise + norm + learned) as u64 + softmax,
-            flops_laurel: positions * (n * laurel.matmul_flops) as u64,
+            flops_laurel: positions * ((n * laurel.matmul_flops) as u64 + 2 * gemma3n_laurel),
         }
     }
 }

@@ -23,6 +23,11 @@ pub(crate) enum Distribution {
         /// Standard deviation.
         std: f64,
     },
+    /// Uniform within `±limit`.
+    Uniform {
+        /// Largest absolute value.
+        limit: f64,
+    },
     /// The same value everywhere.
     Constant(f64),
 }
@@ -34,17 +39,18 @@ pub(crate) enum Distribution {
 pub(crate) fn fill(tensor: &Tensor, name: &str, distribution: Distribution, seed: u64) -> Result<()> {
     let values = match distribution {
         Distribution::Constant(value) => vec![value; tensor.elem_count()],
-        Distribution::Normal { std } => normal(seed, name, std, tensor.elem_count()),
+        Distribution::Normal { std } => drawn(seed, name, tensor.elem_count(), |rng| std * rng.normal()),
+        Distribution::Uniform { limit } => drawn(seed, name, tensor.elem_count(), |rng| limit * (2.0 * rng.uniform() - 1.0)),
     };
     laurel::init::fill(name, tensor, values)
 }
 
-fn normal(seed: u64, name: &str, std: f64, count: usize) -> Vec<f64> {
+fn drawn(seed: u64, name: &str, count: usize, draw: impl Fn(&mut ParameterRng) -> f64 + Sync) -> Vec<f64> {
     let mut values = vec![0.0; count];
     values.par_chunks_mut(BLOCK).enumerate().for_each(|(block, values)| {
         let mut generator = ParameterRng::new(seed, &format!("{name}#{block}"));
         for value in values {
-            *value = std * generator.normal();
+            *value = draw(&mut generator);
         }
     });
     values
@@ -53,6 +59,10 @@ fn normal(seed: u64, name: &str, std: f64, count: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn normal(seed: u64, name: &str, std: f64, count: usize) -> Vec<f64> {
+        drawn(seed, name, count, |rng| std * rng.normal())
+    }
 
     #[test]
     fn values_depend_on_seed_name_and_position_only() {

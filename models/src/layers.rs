@@ -6,7 +6,7 @@
 
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
-use kernels::Numerics;
+use kernels::{Numerics, PackedWeight};
 
 use crate::decoder::NormKind;
 use crate::init::{Distribution, fill};
@@ -40,18 +40,36 @@ impl Param {
 pub(crate) struct Linear {
     weight: Param,
     bias: Option<Param>,
+    /// The weight in the order in which products read it; `weight` is then empty.
+    packed: Option<PackedWeight>,
 }
 
 impl Linear {
     pub(crate) fn new(inputs: usize, outputs: usize, with_bias: bool, vb: &VarBuilder<'_>) -> Result<Self> {
         let weight = Param::new((outputs, inputs), "weight", vb)?;
         let bias = if with_bias { Some(Param::new(outputs, "bias", vb)?) } else { None };
-        Ok(Self { weight, bias })
+        Ok(Self { weight, bias, packed: None })
+    }
+
+    /// Brings a frozen f32 weight into panels, in its place: inference only, one after the other so that memory holds one of them twice.
+    pub(crate) fn pack(&mut self) -> Result<()> {
+        if self.packed.is_none() {
+            self.packed = PackedWeight::new(self.weight.tensor())?;
+        }
+        if let Some(packed) = &self.packed {
+            let empty = (0, packed.dims().1);
+            self.weight.tensor = Tensor::zeros(empty, self.weight.tensor.dtype(), self.weight.tensor.device())?;
+        }
+        Ok(())
     }
 
     /// `[.., in] -> [.., out]`.
     pub(crate) fn forward(&self, x: &Tensor, numerics: Numerics) -> Result<Tensor> {
-        kernels::linear_in(numerics, x, self.weight.tensor(), self.bias.as_ref().map(Param::tensor))
+        let bias = self.bias.as_ref().map(Param::tensor);
+        match &self.packed {
+            Some(packed) => kernels::linear_packed(x, packed, bias),
+            None => kernels::linear_in(numerics, x, self.weight.tensor(), bias),
+        }
     }
 
     /// Weight and bias, for operations that fuse what follows.
@@ -60,8 +78,12 @@ impl Linear {
     }
 
     pub(crate) fn init(&self, std: f64, seed: u64) -> Result<()> {
-        self.weight.init(Distribution::Normal { std }, seed)?;
-        self.bias.as_ref().map_or(Ok(()), |bias| bias.init(Distribution::Constant(0.0), seed))
+        self.init_with(Distribution::Normal { std }, Distribution::Constant(0.0), seed)
+    }
+
+    pub(crate) fn init_with(&self, weight: Distribution, bias: Distribution, seed: u64) -> Result<()> {
+        self.weight.init(weight, seed)?;
+        self.bias.as_ref().map_or(Ok(()), |param| param.init(bias, seed))
     }
 }
 

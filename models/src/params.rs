@@ -5,6 +5,9 @@
 //! layers and ours build through a `VarBuilder` as usual. Asking for a name creates the variable (zeros); values come
 //! afterwards, from an initialiser or from a checkpoint.
 //!
+//! Running statistics of batch norms ([`is_buffer`]) are stored, saved and frozen with the parameters, but they are not
+//! parameters: nothing counts or trains them.
+//!
 //! ```
 //! use candle_core::{DType, Device};
 //! use models::ParamStore;
@@ -26,7 +29,7 @@ use candle_nn::var_builder::SimpleBackend;
 use crate::error::{ModelError, Result, ShapeMismatch};
 use crate::tensor_file::TensorFile;
 
-/// Every parameter of a network by its full name; clones share the same parameters.
+/// Every parameter and buffer of a network by its full name; clones share them.
 #[derive(Clone, Debug)]
 pub struct ParamStore {
     vars: Arc<Mutex<BTreeMap<String, Var>>>,
@@ -52,8 +55,19 @@ impl ParamStore {
         VarBuilder::from_backend(Box::new(Frozen { tensors }), self.dtype, self.device.clone())
     }
 
-    /// Names and variables in name order. A variable with two names (see [`Self::tie`]) comes once, under the first.
+    /// Names and variables of the parameters in name order. A variable with two names (see [`Self::tie`]) comes once, under
+    /// the first.
     pub fn vars(&self) -> Vec<(String, Var)> {
+        self.stored().into_iter().filter(|(name, _)| !is_buffer(name)).collect()
+    }
+
+    /// Names and variables of the running statistics in name order.
+    pub fn buffers(&self) -> Vec<(String, Var)> {
+        self.stored().into_iter().filter(|(name, _)| is_buffer(name)).collect()
+    }
+
+    /// Parameters and buffers in name order: what a checkpoint holds.
+    pub(crate) fn stored(&self) -> Vec<(String, Var)> {
         distinct(&self.lock()).map(|(name, var)| (name.clone(), var.clone())).collect()
     }
 
@@ -90,15 +104,16 @@ impl ParamStore {
 
     /// Elements of all distinct parameters: a tied tensor counts once (identity by variable, not by name).
     pub fn num_params(&self) -> usize {
-        distinct(&self.lock()).map(|(_, var)| var.elem_count()).sum()
+        self.num_params_where(|_| true)
     }
 
     /// Elements of the distinct parameters whose name `accept` takes.
     pub fn num_params_where(&self, accept: impl Fn(&str) -> bool) -> usize {
-        distinct(&self.lock()).filter(|(name, _)| accept(name)).map(|(_, var)| var.elem_count()).sum()
+        let vars = self.lock();
+        distinct(&vars).filter(|(name, _)| !is_buffer(name) && accept(name)).map(|(_, var)| var.elem_count()).sum()
     }
 
-    /// Bytes of all distinct parameters in their stored type.
+    /// Bytes of all distinct parameters and buffers in their stored type.
     pub fn weights_bytes(&self) -> usize {
         distinct(&self.lock()).map(|(_, var)| var.elem_count() * var.dtype().size_in_bytes()).sum()
     }
@@ -120,7 +135,7 @@ impl ParamStore {
     /// When a value cannot be copied off its device.
     pub fn digest(&self) -> CandleResult<String> {
         let mut hash = Fnv::new();
-        for (name, var) in self.vars() {
+        for (name, var) in self.stored() {
             hash.write(name.as_bytes());
             hash.write(format!("{:?}{:?}", var.dtype(), var.dims()).as_bytes());
             hash_values(&mut hash, var.as_tensor())?;
@@ -128,12 +143,12 @@ impl ParamStore {
         Ok(format!("{:016x}", hash.finish()))
     }
 
-    /// Writes all distinct parameters as one safetensors file, straight to `path` (rename afterwards for atomicity).
+    /// Writes all distinct parameters and buffers as one safetensors file, straight to `path` (rename afterwards for atomicity).
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let vars = self.vars();
+        let vars = self.stored();
         let tensors = vars.iter().map(|(name, var)| (name.as_str(), var.as_tensor()));
         safetensors::serialize_to_file(tensors, None, path).map_err(|error| match error {
             safetensors::SafeTensorError::IoError(source) => ModelError::Io { action: "write", path: path.to_path_buf(), source },
@@ -141,14 +156,14 @@ impl ParamStore {
         })
     }
 
-    /// Sets every parameter from a safetensors file. Nothing is changed unless names and shapes all match.
+    /// Sets every parameter and buffer from a safetensors file. Nothing is changed unless names and shapes all match.
     ///
     /// # Errors
     /// When the file is unreadable, truncated or corrupt, or when tensors are missing, unexpected or of another shape
     /// (all are listed in one error).
     pub fn load(&self, path: &Path) -> Result<()> {
         let mut file = TensorFile::open(path)?;
-        let vars = self.vars();
+        let vars = self.stored();
         let known: HashSet<&str> = vars.iter().map(|(name, _)| name.as_str()).collect();
         let aliases = self.lock().keys().filter(|name| !known.contains(name.as_str())).cloned().collect::<HashSet<_>>();
         let mut missing = Vec::new();
@@ -224,6 +239,11 @@ impl SimpleBackend for Frozen {
     fn contains_tensor(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
+}
+
+/// Whether a name is that of a running statistic, by the names published checkpoints use.
+pub fn is_buffer(name: &str) -> bool {
+    name.ends_with(".running_mean") || name.ends_with(".running_var")
 }
 
 fn no_such_parameter(name: &str) -> candle_core::Error {

@@ -35,4 +35,4 @@ pub use metric::{Metric, MetricName, Unit};
 pub use row::{
     Build, COLUMNS, Cell, Column, Contention, Design, Group, Host, Identity, Inputs, Quality, Row, SCHEMA, Shape, Window,
 };
-pub use store::{Loaded, RecordWriter, read_rows, write_atomic};
+pub use store::{Loaded, RecordWriter, read_rows, visit_rows, write_atomic};

@@ -201,6 +201,9 @@ metrics! {
     /// Best measured matrix-product rate.
     GEMM_FLOPS_PER_S = "gemm_flops_per_s", "FLOP/s", Higher;
 
+    /// Best measured rate of reading memory.
+    MEMORY_READ_BYTES_PER_S = "memory_read_bytes_per_s", "bytes/s", Higher;
+
     /// One optimizer step.
     TRAIN_STEP_S = "train_step_s", "s", Lower;
     /// The first, cold step.
@@ -263,6 +266,8 @@ metrics! {
     PEAK_DEVICE_RESERVED_BYTES = "peak_device_reserved_bytes", "bytes", Lower;
     /// Sampled per-process device memory.
     PEAK_DEVICE_PROCESS_BYTES = "peak_device_process_bytes", "bytes", Lower;
+    /// Peak of a training step that was not run: accounting over smaller depths.
+    PEAK_ALLOC_PREDICTED_BYTES = "peak_alloc_predicted_bytes", "bytes", Lower;
     /// Peak less state and inputs.
     ACTIVATION_BYTES_EST = "activation_bytes_est", "bytes", Lower;
 
@@ -270,11 +275,15 @@ metrics! {
     ENERGY_STEP_J = "energy_step_j", "J", Lower;
     /// Energy per output token.
     ENERGY_TOKEN_J = "energy_token_j", "J", Lower;
+    /// Power of the machine while the worker sleeps.
+    IDLE_POWER_W = "idle_power_w", "W", None;
 
     /// Mean negative log-likelihood per validation token.
     VAL_LOSS = "val_loss", "nat/tok", Lower;
     /// Mean negative log-likelihood per training token.
     TRAIN_LOSS = "train_loss", "nat/tok", Lower;
+    /// Loss of the first batch before any update.
+    INITIAL_LOSS = "initial_loss", "nat/tok", None;
     /// Validation bits per byte of text.
     BITS_PER_BYTE = "bits_per_byte", "bit/byte", Lower;
     /// Perplexity per token.
@@ -318,7 +327,7 @@ metrics! {
     /// VQA accuracy.
     VQA_ACC = "vqa_acc", "fraction", Higher;
 
-    /// Distance between the global gradient norm's spikes and its median, as a ratio.
+    /// Largest global gradient norm after the warm-up over the median.
     GRAD_NORM_SPIKE_RATIO = "grad_norm_spike_ratio", "1", Lower;
     /// Share of bootstrap draws in which the variant is on the front.
     P_FRONT = "p_front", "1", Higher;

@@ -9,7 +9,8 @@
 //!
 //! `record_id = hex(sha256(canonical JSON of the row without record_id))`, canonical meaning keys sorted and nulls left out.
 //!
-//! Three columns extend the list of measurement.md section 14: `stderr` and `stderr_clustered` (standard error of an aggregate
+//! Six columns extend the list of measurement.md section 14: `residual_init`, `residual_gamma` and `learning_rate` (what a sweep may vary
+//! beside the shape), `stderr` and `stderr_clustered` (standard error of an aggregate
 //! score over documents, plain and clustered; `inner_n` is the number of documents), and `derived_from` (for `derived` rows, the
 //! hash over the sorted `record_id`s of the inputs, [`crate::ids::hash_of_inputs`]).
 //!
@@ -179,6 +180,10 @@ columns! {
         residual_lookback: Option<u64>,
         /// `none` or `rms`.
         residual_post_norm: Option<String>,
+        /// How the low-rank `down` starts: `column-orthogonal`, `xavier`, …
+        residual_init: Option<String>,
+        /// `learned` or `fixed`: the weights of earlier activations.
+        residual_gamma: Option<String>,
         /// Type of weights and activations.
         dtype: Option<String>,
         /// How f32 matrix products are computed.
@@ -195,6 +200,8 @@ columns! {
         grad_accum: Option<u64>,
         /// Optimizer name.
         optimizer: Option<String>,
+        /// Peak learning rate.
+        learning_rate: Option<f64>,
     }
     /// Place in the experiment's design.
     Design as design {

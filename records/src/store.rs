@@ -145,6 +145,17 @@ struct SchemaProbe {
 /// # Errors
 /// When the file cannot be read, a complete line is not a row, or a row is of a newer schema.
 pub fn read_rows(path: &Path) -> Result<Loaded, RecordError> {
+    let mut rows = Vec::new();
+    let loaded = visit_rows(path, |row| rows.push(row))?;
+    Ok(Loaded { rows, ..loaded })
+}
+
+/// Hands each row of a record file to `each`, in file order and each record id once, and returns what was odd; for files whose rows
+/// need not be in memory together.
+///
+/// # Errors
+/// As [`read_rows`].
+pub fn visit_rows(path: &Path, mut each: impl FnMut(Row)) -> Result<Loaded, RecordError> {
     let bytes = fs::read(path).map_err(io_error("read records", path))?;
     let mut loaded = Loaded::default();
     let mut seen = HashSet::new();
@@ -161,7 +172,7 @@ pub fn read_rows(path: &Path) -> Result<Loaded, RecordError> {
             continue;
         }
         match parse_row(text, path, line) {
-            Ok(row) if row.record_id.is_empty() || seen.insert(row.record_id.clone()) => loaded.rows.push(row),
+            Ok(row) if row.record_id.is_empty() || seen.insert(row.record_id.clone()) => each(row),
             Ok(_) => loaded.duplicates += 1,
             Err(RecordError::BadLine { found, .. }) if !whole => {
                 loaded.warnings.push(format!("{}:{line}: dropped a torn last line ({found})", path.display()));

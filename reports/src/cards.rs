@@ -8,13 +8,13 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use records::{CellRef, Row, Tier, ids::cell_text};
+use records::{CellRef, RecordKind, Tier, ids::cell_text};
 
 use crate::conditions::one_condition;
 use crate::error::ReportError;
 use crate::escape::markdown as escape;
-use crate::frame::Records;
 use crate::number::{Scale, estimate as shown};
+use crate::study::{Group, Study};
 use crate::subject::{Found, Query, Subject, estimate};
 
 const ARCHITECTURE: [&str; 12] = [
@@ -39,24 +39,23 @@ const HARDWARE: [&str; 4] = ["cpu_model", "gpu_model", "threads", "numerics"];
 ///
 /// # Errors
 /// When an estimator refuses the values.
-pub fn card(records: &Records, subject: &Subject) -> Result<String, ReportError> {
-    let records = &one_condition(records).records;
-    let rows: Vec<&Row> = records.rows().iter().filter(|row| row.subject.as_deref() == Some(subject.name.as_str())).collect();
+pub fn card(study: &Study, subject: &Subject) -> Result<String, ReportError> {
+    let study = &one_condition(study).study;
+    let is_of = |group: &&Group| group.shared.subject.as_deref() == Some(subject.name.as_str());
+    let groups: Vec<&Group> = study.groups().filter(is_of).collect();
     let mut out = format!("# {}\n\nA {} model.\n", escape(&subject.name), escape(&subject.short_title()));
-    section(&mut out, "Architecture", &rows, &ARCHITECTURE);
-    section(&mut out, "Data", &rows, &DATA);
-    section(&mut out, "Budget", &rows, &BUDGET);
-    section(&mut out, "Hardware", &rows, &HARDWARE);
-    let mut keys: Vec<(Option<&str>, &str, Option<&str>)> = rows
+    section(&mut out, "Architecture", &groups, &ARCHITECTURE);
+    section(&mut out, "Data", &groups, &DATA);
+    section(&mut out, "Budget", &groups, &BUDGET);
+    section(&mut out, "Hardware", &groups, &HARDWARE);
+    let keys: BTreeSet<(Option<&str>, &str, Option<&str>)> = groups
         .iter()
-        .filter(|row| row.pair.is_none() && row.kind != records::RecordKind::Step)
-        .map(|row| (row.task.as_deref(), row.metric.as_str(), row.filter.as_deref()))
+        .filter(|group| group.rows.iter().any(|row| row.pair.is_none()) && group.shared.kind != RecordKind::Step)
+        .map(|group| (group.shared.task.as_deref(), group.shared.metric.as_str(), group.shared.filter.as_deref()))
         .collect();
-    keys.sort_unstable();
-    keys.dedup();
     out.push_str("\n## Metrics\n\n| Task | Metric | Value | n |\n|---|---|--:|---|\n");
     for (task, metric, filter) in keys {
-        let Found::Number(found) = estimate(records, subject, Query { metric, task, filter })? else { continue };
+        let Found::Number(found) = estimate(study, subject, Query { metric, task, filter })? else { continue };
         let scale = Scale::of(&found.unit, [found.value]);
         let text = shown(found.value / scale.divisor, found.half_width().map(|half| half / scale.divisor));
         let metric = filter.map_or_else(|| metric.to_owned(), |filter| format!("{metric}, {filter}"));
@@ -71,7 +70,7 @@ pub fn card(records: &Records, subject: &Subject) -> Result<String, ReportError>
         );
     }
     out.push_str("\n## Limits and intended use\n\n");
-    if rows.iter().any(|row| row.tier == Some(Tier::Demo)) {
+    if groups.iter().any(|group| group.shared.tier == Some(Tier::Demo)) {
         out.push_str(
             "Demonstration tier: a tiny model on bundled text. Its scores show that the pipeline works and how variants compare at this \
              scale; they say nothing about larger models.\n",
@@ -80,7 +79,7 @@ pub fn card(records: &Records, subject: &Subject) -> Result<String, ReportError>
     out.push_str(
         "For comparing residual variants under equal conditions. Not for use in a product, and not evaluated for safety.\n",
     );
-    let checksums: BTreeSet<&str> = rows.iter().filter_map(|row| row.checkpoint_sha256.as_deref()).collect();
+    let checksums: BTreeSet<&str> = groups.iter().filter_map(|group| group.shared.checkpoint_sha256.as_deref()).collect();
     if !checksums.is_empty() {
         out.push_str("\n## Checksums of the weights\n\n");
         for checksum in checksums {
@@ -90,11 +89,15 @@ pub fn card(records: &Records, subject: &Subject) -> Result<String, ReportError>
     Ok(out)
 }
 
-fn section(out: &mut String, title: &str, rows: &[&Row], columns: &[&str]) {
+fn section(out: &mut String, title: &str, groups: &[&Group], columns: &[&str]) {
     let mut lines = String::new();
     for column in columns {
-        let values: BTreeSet<String> =
-            rows.iter().filter_map(|row| row.get(column)).filter(|cell| *cell != CellRef::Null).map(cell_text).collect();
+        let values: BTreeSet<String> = groups
+            .iter()
+            .filter_map(|group| group.shared.get(column))
+            .filter(|cell| *cell != CellRef::Null)
+            .map(cell_text)
+            .collect();
         if !values.is_empty() {
             let joined = values.into_iter().collect::<Vec<_>>().join(", ");
             let _ = writeln!(lines, "- {}: {}", escape(column), escape(&joined));

@@ -10,14 +10,17 @@
 //!
 //! Source: measurement.md sections 9 and 10.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use records::{Better, RecordKind, Row, Status};
+use records::ids::cell_text;
+use records::{Better, CellRef, RecordKind, Row};
 use stats::bootstrap::BootstrapPlan;
 
+use crate::conditions::depends_on_machine;
 use crate::error::ReportError;
-use crate::frame::Records;
-use crate::subject::{Basis, Query, Subject, latest_by_seed};
+use crate::gate::pairs::NOISY_FIELDS;
+use crate::study::{Group, Record, Study};
+use crate::subject::{Basis, Query, Subject, latest_by_seed, scores_by_document};
 
 /// Resamples of pairs behind a reported ratio.
 const RESAMPLES: usize = 10_000;
@@ -61,6 +64,8 @@ pub struct Difference {
     pub discordant: Option<(usize, usize)>,
     /// Standard deviation of one paired difference (of the clustered error's equivalent, over documents).
     pub sd: Option<f64>,
+    /// Why there is no interval, where there is none.
+    pub reason: Option<String>,
 }
 
 impl Difference {
@@ -95,15 +100,15 @@ impl Difference {
 /// # Errors
 /// When an estimator refuses the values.
 pub fn difference(
-    records: &Records,
+    study: &Study,
     reference: &Subject,
     candidate: &Subject,
     query: Query<'_>,
 ) -> Result<Option<Difference>, ReportError> {
-    let over_seeds = over_seeds(records, reference, candidate, query)?;
+    let over_seeds = over_seeds(study, reference, candidate, query)?;
     match over_seeds {
         Some(found) if found.n >= 2 => Ok(Some(found)),
-        fallback => Ok(over_documents(records, reference, candidate, query)?.or(fallback)),
+        fallback => Ok(over_documents(study, reference, candidate, query)?.or(fallback)),
     }
 }
 
@@ -111,18 +116,19 @@ pub fn difference(
 ///
 /// # Errors
 /// When an estimator refuses the values.
-pub fn compare(records: &Records, reference: &Subject, candidate: &Subject) -> Result<Vec<Difference>, ReportError> {
-    let mut keys: Vec<(Option<&str>, &str, Option<&str>)> = records
-        .rows()
-        .iter()
-        .filter(|row| row.status == Status::Ok && row.better != Better::None && row.pair.is_none() && row.worker.is_none())
-        .map(|row| (row.task.as_deref(), row.metric.as_str(), row.filter.as_deref()))
+pub fn compare(study: &Study, reference: &Subject, candidate: &Subject) -> Result<Vec<Difference>, ReportError> {
+    let is_of = |group: &&Group| {
+        let name = group.shared.subject.as_deref().or(group.shared.variant.as_deref());
+        group.is_ok() && group.shared.better != Better::None && !group.is_by_worker && name == Some(candidate.name.as_str())
+    };
+    let keys: BTreeSet<(Option<&str>, &str, Option<&str>)> = study
+        .groups()
+        .filter(is_of)
+        .map(|group| (group.shared.task.as_deref(), group.shared.metric.as_str(), group.shared.filter.as_deref()))
         .collect();
-    keys.sort_unstable();
-    keys.dedup();
     let mut found = Vec::new();
     for (task, metric, filter) in keys {
-        found.extend(difference(records, reference, candidate, Query { metric, task, filter })?);
+        found.extend(difference(study, reference, candidate, Query { metric, task, filter })?);
     }
     correct(&mut found)?;
     Ok(found)
@@ -164,6 +170,7 @@ fn empty(reference: &Subject, candidate: &Subject, query: Query<'_>, row: &Row, 
         p_holm: None,
         discordant: None,
         sd: None,
+        reason: None,
     }
 }
 
@@ -178,70 +185,64 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 fn over_seeds(
-    records: &Records,
+    study: &Study,
     reference: &Subject,
     candidate: &Subject,
     query: Query<'_>,
 ) -> Result<Option<Difference>, ReportError> {
-    let side = |subject: &Subject| {
-        let rows: Vec<&Row> = records
-            .rows()
-            .iter()
-            .filter(|row| row.kind == RecordKind::Sample && row.status == Status::Ok && query.matches(row, subject))
-            .collect();
-        latest_by_seed(&rows)
-    };
-    let (a, b) = (side(reference), side(candidate));
-    let pairs: Vec<(&Row, f64, f64)> = a.iter().filter_map(|(seed, row)| Some((*row, row.value?, b.get(seed)?.value?))).collect();
+    let (a, b) = (
+        latest_by_seed(query.rows(study, reference, RecordKind::Sample)),
+        latest_by_seed(query.rows(study, candidate, RecordKind::Sample)),
+    );
+    let pairs: Vec<(Record<'_>, f64, f64)> =
+        a.iter().filter_map(|(seed, row)| Some((*row, row.own.value?, b.get(seed)?.own.value?))).collect();
     let Some((first, ..)) = pairs.first() else { return Ok(None) };
     let (left, right): (Vec<f64>, Vec<f64>) = pairs.iter().map(|(_, a, b)| (*a, *b)).unzip();
-    let mut found = empty(reference, candidate, query, first, Basis::Seeds);
+    let mut found = empty(reference, candidate, query, first.shared, Basis::Seeds);
     found.n = pairs.len();
     (found.reference_mean, found.candidate_mean) = (mean(&left), mean(&right));
     found.difference = found.candidate_mean - found.reference_mean;
-    if pairs.len() >= 2 {
-        let what = || format!("paired t of {} over seeds", query.metric);
-        let differences: Vec<f64> = left.iter().zip(&right).map(|(a, b)| b - a).collect();
-        if !is_constant(&differences) {
-            let t = stats::paired::paired_t(&left, &right, 0.95).map_err(ReportError::stats(what()))?;
-            found.interval = Some((t.interval.low, t.interval.high));
-            found.p = Some(t.p_two_sided);
-            found.sd = Some(t.sd);
-        }
+    if pairs.len() < 2 {
+        found.reason = Some("one common seed: no interval".to_owned());
+        return Ok(Some(found));
     }
+    let differences: Vec<f64> = left.iter().zip(&right).map(|(a, b)| b - a).collect();
+    if is_constant(&differences) {
+        found.reason = Some(format!("the same difference in all {} seeds: no spread, no interval", pairs.len()));
+        return Ok(Some(found));
+    }
+    let what = format!("paired t of {} over seeds", query.metric);
+    let t = stats::paired::paired_t(&left, &right, 0.95).map_err(ReportError::stats(what))?;
+    found.interval = Some((t.interval.low, t.interval.high));
+    found.p = Some(t.p_two_sided);
+    found.sd = Some(t.sd);
     Ok(Some(found))
 }
 
 fn over_documents(
-    records: &Records,
+    study: &Study,
     reference: &Subject,
     candidate: &Subject,
     query: Query<'_>,
 ) -> Result<Option<Difference>, ReportError> {
-    let side = |subject: &Subject| {
-        let mut by_document: BTreeMap<&str, (Vec<f64>, &Row)> = BTreeMap::new();
-        for row in records.rows() {
-            if row.kind == RecordKind::Document && row.status == Status::Ok && query.matches(row, subject) {
-                let id = row.doc_id.as_deref().unwrap_or_default();
-                by_document.entry(id).or_insert_with(|| (Vec::new(), row)).0.extend(row.value);
-            }
-        }
-        by_document
-    };
-    let (a, b) = (side(reference), side(candidate));
+    let Some(first) = query.rows(study, reference, RecordKind::Document).next() else { return Ok(None) };
+    let a = scores_by_document(query.rows(study, reference, RecordKind::Document));
+    let b = scores_by_document(query.rows(study, candidate, RecordKind::Document));
     let mut clusters = Vec::new();
     let (mut left, mut right) = (Vec::new(), Vec::new());
-    for (id, (values, row)) in &a {
-        if let Some((others, _)) = b.get(id) {
-            left.push(mean(values));
-            right.push(mean(others));
-            clusters.push(row.cluster_id.as_deref().unwrap_or(id));
+    for (doc, score, cluster) in &a {
+        if let Ok(at) = b.binary_search_by_key(doc, |(doc, ..)| *doc) {
+            left.push(*score);
+            right.push(b[at].1);
+            clusters.push(*cluster);
         }
     }
-    let Some((_, first)) = a.values().next().filter(|_| left.len() >= 2) else { return Ok(None) };
+    if left.len() < 2 {
+        return Ok(None);
+    }
     let differences: Vec<f64> = left.iter().zip(&right).map(|(a, b)| b - a).collect();
     let what = || format!("paired difference of {} over documents", query.metric);
-    let mut found = empty(reference, candidate, query, first, Basis::Documents);
+    let mut found = empty(reference, candidate, query, first.shared, Basis::Documents);
     found.n = left.len();
     (found.reference_mean, found.candidate_mean) = (mean(&left), mean(&right));
     found.difference = mean(&differences);
@@ -251,7 +252,7 @@ fn over_documents(
     found.interval = Some((interval.low, interval.high));
     found.sd = Some(stderr * (found.n as f64).sqrt());
     let is_binary = left.iter().chain(&right).all(|score| *score == 0.0 || *score == 1.0);
-    let is_clustered = clusters.iter().collect::<std::collections::BTreeSet<_>>().len() < clusters.len();
+    let is_clustered = clusters.iter().collect::<BTreeSet<_>>().len() < clusters.len();
     if is_binary {
         let only = |x: &[f64], y: &[f64]| x.iter().zip(y).filter(|(x, y)| **x == 1.0 && **y == 0.0).count();
         let (b_count, c_count) = (only(&left, &right), only(&right, &left));
@@ -284,49 +285,79 @@ pub struct Ratio {
 
 /// Key that brings two samples together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum PairKey {
-    Pair(String, Option<u32>, u32),
-    Worker(String, u32),
+enum PairKey<'a> {
+    Pair(&'a str, Option<u32>, u32),
+    Worker(&'a str, u32),
     Seed(i64),
 }
 
-impl PairKey {
-    fn of(row: &Row) -> Self {
-        match (row.pair, row.worker) {
-            (Some(pair), _) => Self::Pair(row.run_id.clone(), row.block, pair),
-            (None, Some(worker)) => Self::Worker(row.run_id.clone(), worker),
-            (None, None) => Self::Seed(row.seed.unwrap_or(0)),
+impl<'a> PairKey<'a> {
+    fn of(row: Record<'a>) -> Self {
+        match (row.own.pair, row.own.worker) {
+            (Some(pair), _) => Self::Pair(&row.shared.run_id, row.own.block, pair),
+            (None, Some(worker)) => Self::Worker(&row.shared.run_id, worker),
+            (None, None) => Self::Seed(row.own.seed.unwrap_or(0)),
         }
     }
 }
 
-/// Paired samples (reference, candidate) of a metric, in key order, and what pairs them.
-pub fn paired_samples(records: &Records, reference: &Subject, candidate: &Subject, query: Query<'_>) -> (Vec<(f64, f64)>, Basis) {
-    let side = |subject: &Subject| -> BTreeMap<PairKey, f64> {
-        records
-            .rows()
-            .iter()
-            .filter(|row| row.kind == RecordKind::Sample && row.status == Status::Ok && !row.is_aa && query.matches(row, subject))
-            .filter_map(|row| Some((PairKey::of(row), row.value?)))
-            .collect()
+/// First column in which two rows differ that must agree before a cost is compared, with both values.
+fn differing(a: &Row, b: &Row) -> Option<(&'static str, String, String)> {
+    if !depends_on_machine(a) {
+        return None;
+    }
+    let known = |row: &Row, field: &str| row.get(field).filter(|cell| *cell != CellRef::Null).map(cell_text);
+    NOISY_FIELDS.iter().copied().find_map(|field| {
+        let (left, right) = (known(a, field)?, known(b, field)?);
+        (left != right).then_some((field, left, right))
+    })
+}
+
+/// Paired samples (reference, candidate) of a metric, in key order, and what pairs them. Two samples of different machines, builds,
+/// schemas, types or thread counts are no pair.
+pub fn paired_samples(study: &Study, reference: &Subject, candidate: &Subject, query: Query<'_>) -> (Vec<(f64, f64)>, Basis) {
+    let side = |subject: &Subject| -> BTreeMap<PairKey<'_>, Record<'_>> {
+        query.rows(study, subject, RecordKind::Sample).map(|row| (PairKey::of(row), row)).collect()
     };
     let (a, b) = (side(reference), side(candidate));
-    let pairs: Vec<(f64, f64)> = a.iter().filter_map(|(key, value)| Some((*value, *b.get(key)?))).collect();
+    let pairs: Vec<(f64, f64)> = a
+        .iter()
+        .filter_map(|(key, left)| {
+            let right = b.get(key)?;
+            let is_comparable = differing(left.shared, right.shared).is_none();
+            is_comparable.then_some((left.own.value?, right.own.value?))
+        })
+        .collect();
     let basis = if a.keys().any(|key| matches!(key, PairKey::Seed(_))) { Basis::Seeds } else { Basis::Workers };
     (pairs, basis)
+}
+
+/// Why two subjects have no ratio: what is missing, or the field that keeps them from being compared.
+pub fn why_no_ratio(study: &Study, reference: &Subject, candidate: &Subject, query: Query<'_>) -> String {
+    let first = |subject: &Subject| query.rows(study, subject, RecordKind::Sample).next();
+    let failed = [reference, candidate].into_iter().find_map(|subject| {
+        let group = query.groups(study, subject).find(|group| !group.is_ok())?;
+        Some(format!("{}: {}", group.shared.status, group.shared.reason.as_deref().unwrap_or_default()))
+    });
+    if let Some(failed) = failed.filter(|_| first(reference).is_none() || first(candidate).is_none()) {
+        return failed;
+    }
+    match (first(reference), first(candidate)) {
+        (None, _) => format!("`{}` of the reference was not measured", query.metric),
+        (_, None) => format!("`{}` was not measured", query.metric),
+        (Some(a), Some(b)) => match differing(a.shared, b.shared) {
+            Some((field, left, right)) => format!("not comparable: `{field}` differs: reference `{left}`, candidate `{right}`"),
+            None => "no common pairs with the reference".to_owned(),
+        },
+    }
 }
 
 /// The cost ratio of two subjects; `None` without common pairs or with a value that is not positive.
 ///
 /// # Errors
 /// When an estimator refuses the values.
-pub fn ratio(
-    records: &Records,
-    reference: &Subject,
-    candidate: &Subject,
-    query: Query<'_>,
-) -> Result<Option<Ratio>, ReportError> {
-    let (pairs, basis) = paired_samples(records, reference, candidate, query);
+pub fn ratio(study: &Study, reference: &Subject, candidate: &Subject, query: Query<'_>) -> Result<Option<Ratio>, ReportError> {
+    let (pairs, basis) = paired_samples(study, reference, candidate, query);
     if pairs.is_empty() || pairs.iter().any(|(a, b)| *a <= 0.0 || *b <= 0.0) {
         return Ok(None);
     }
@@ -361,8 +392,8 @@ mod tests {
         }
     }
 
-    fn two(records: &Records) -> (Subject, Subject) {
-        let all = subjects(records, |_| true);
+    fn two(study: &Study) -> (Subject, Subject) {
+        let all = subjects(study, |_| true);
         (all[0].clone(), all[1].clone())
     }
 
@@ -375,9 +406,9 @@ mod tests {
             rows.push(Row { seed: Some(seed), ..base("rw", "val_loss", b) });
         }
         rows.push(Row { seed: Some(9), ..base("rw", "val_loss", 100.0) });
-        let records = Records::new(rows);
-        let (a, b) = two(&records);
-        let found = difference(&records, &a, &b, Query { metric: "val_loss", ..Query::default() }).unwrap().unwrap();
+        let study = Study::new(rows);
+        let (a, b) = two(&study);
+        let found = difference(&study, &a, &b, Query { metric: "val_loss", ..Query::default() }).unwrap().unwrap();
         assert_eq!((found.n, found.basis), (3, Basis::Seeds));
         assert!((found.difference + 0.2).abs() < 1e-12);
         let (low, high) = found.interval.unwrap();
@@ -404,9 +435,9 @@ mod tests {
                 });
             }
         }
-        let records = Records::new(rows);
-        let (a, b) = two(&records);
-        let found = &compare(&records, &a, &b).unwrap()[0];
+        let study = Study::new(rows);
+        let (a, b) = two(&study);
+        let found = &compare(&study, &a, &b).unwrap()[0];
         assert_eq!((found.discordant, found.n), (Some((1, 8)), 20));
         assert!((found.p.unwrap() - 0.0390625).abs() < 1e-12);
         assert_eq!((found.word(), found.p_holm), ("better", found.p));
@@ -425,9 +456,9 @@ mod tests {
                 ..base("rw", "train_step_s", 1.5 * drift)
             });
         }
-        let records = Records::new(rows);
-        let (a, b) = two(&records);
-        let found = ratio(&records, &a, &b, Query { metric: "train_step_s", ..Query::default() }).unwrap().unwrap();
+        let study = Study::new(rows);
+        let (a, b) = two(&study);
+        let found = ratio(&study, &a, &b, Query { metric: "train_step_s", ..Query::default() }).unwrap().unwrap();
         assert_eq!((found.n, found.basis), (4, Basis::Workers));
         assert!((found.ratio - 1.5).abs() < 1e-12);
     }

@@ -7,11 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use records::{Better, RecordKind, Row};
+use records::{Better, RecordKind};
 use stats::pareto::{AxisSamples, Centre, DEFAULT_DRAWS, Draws, Units, draw_points};
 
 use crate::error::ReportError;
-use crate::frame::Records;
+use crate::study::Study;
 use crate::subject::{Query, Subject, latest_by_seed};
 
 /// Quality metrics, the first that was measured counts.
@@ -20,8 +20,8 @@ pub(crate) const QUALITIES: [&str; 5] = ["val_loss", "acc1_best", "acc1", "bits_
 const SEED: u64 = 0;
 
 /// Direction of a metric for the estimators; a metric without one counts as a cost.
-pub(crate) fn direction(records: &Records, metric: &str) -> stats::Better {
-    match records.of_metric(metric).next().map(|row| row.better) {
+pub(crate) fn direction(study: &Study, metric: &str) -> stats::Better {
+    match study.of_metric(metric).next().map(|group| group.shared.better) {
         Some(Better::Higher) => stats::Better::Higher,
         _ => stats::Better::Lower,
     }
@@ -31,11 +31,11 @@ pub(crate) fn direction(records: &Records, metric: &str) -> stats::Better {
 ///
 /// # Errors
 /// When the estimator refuses the values.
-pub(crate) fn draws(records: &Records, subjects: &[Subject], cost: &str, quality: &str) -> Result<Option<Draws>, ReportError> {
-    let by_seed: Vec<BTreeMap<i64, f64>> = subjects.iter().map(|subject| seeds_of(records, subject, quality)).collect();
+pub(crate) fn draws(study: &Study, subjects: &[Subject], cost: &str, quality: &str) -> Result<Option<Draws>, ReportError> {
+    let by_seed: Vec<BTreeMap<i64, f64>> = subjects.iter().map(|subject| seeds_of(study, subject, quality)).collect();
     let Some(first) = by_seed.first() else { return Ok(None) };
     let common: Vec<i64> = first.keys().copied().filter(|seed| by_seed.iter().all(|seeds| seeds.contains_key(seed))).collect();
-    let costs: Vec<Vec<f64>> = subjects.iter().map(|subject| cost_samples(records, subject, cost)).collect();
+    let costs: Vec<Vec<f64>> = subjects.iter().map(|subject| cost_samples(study, subject, cost)).collect();
     if common.len() < 2 || costs.iter().any(Vec::is_empty) {
         return Ok(None);
     }
@@ -48,19 +48,13 @@ pub(crate) fn draws(records: &Records, subjects: &[Subject], cost: &str, quality
     Ok(Some(draw_points(&axes, DEFAULT_DRAWS, SEED).map_err(ReportError::stats(what))?))
 }
 
-fn sample_rows<'a>(records: &'a Records, subject: &Subject, metric: &'a str) -> Vec<&'a Row> {
-    let query = Query { metric, ..Query::default() };
-    let is_sample = |row: &&Row| row.kind == RecordKind::Sample && !row.is_aa && query.matches(row, subject);
-    records.of_metric(metric).filter(is_sample).collect()
-}
-
-fn seeds_of(records: &Records, subject: &Subject, metric: &str) -> BTreeMap<i64, f64> {
-    latest_by_seed(&sample_rows(records, subject, metric))
+fn seeds_of(study: &Study, subject: &Subject, metric: &str) -> BTreeMap<i64, f64> {
+    latest_by_seed(Query { metric, ..Query::default() }.rows(study, subject, RecordKind::Sample))
         .into_iter()
-        .filter_map(|(seed, row)| Some((seed, row.value?)))
+        .filter_map(|(seed, row)| Some((seed, row.own.value?)))
         .collect()
 }
 
-fn cost_samples(records: &Records, subject: &Subject, metric: &str) -> Vec<f64> {
-    sample_rows(records, subject, metric).iter().filter_map(|row| row.value).collect()
+fn cost_samples(study: &Study, subject: &Subject, metric: &str) -> Vec<f64> {
+    Query { metric, ..Query::default() }.rows(study, subject, RecordKind::Sample).filter_map(|row| row.own.value).collect()
 }

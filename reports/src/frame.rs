@@ -16,9 +16,11 @@ use polars::prelude::*;
 use polars_io::prelude::{ParquetReader, ParquetWriter, SerReader};
 use records::column::{CellRef, CellValue, ColumnType};
 use records::store::MANIFEST_FILE;
-use records::{COLUMNS, Manifest, RecordError, Row, SCHEMA, Status, read_rows};
+use records::{COLUMNS, Manifest, RecordError, Row, SCHEMA};
 
+use crate::columnar;
 use crate::error::ReportError;
+use crate::study::StudyBuilder;
 
 /// A collection of rows, sorted, each record once.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +29,7 @@ pub struct Records {
     warnings: Vec<String>,
 }
 
-fn frame_error(action: impl Into<String>) -> impl FnOnce(PolarsError) -> ReportError {
+pub(crate) fn frame_error(action: impl Into<String>) -> impl FnOnce(PolarsError) -> ReportError {
     let action = action.into();
     move |source| ReportError::Frame { action, source }
 }
@@ -52,29 +54,11 @@ impl Records {
     pub fn load(paths: &[PathBuf]) -> Result<Self, ReportError> {
         let mut rows = Vec::new();
         let mut warnings = Vec::new();
-        for path in paths {
-            let mut files = Vec::new();
-            if path.is_dir() {
-                find_records(path, &mut files)?;
+        for file in files_of(paths)? {
+            if is_parquet(&file) {
+                rows.extend(rows_of(&read_parquet(&file, None)?, &file)?);
             } else {
-                files.push(path.clone());
-            }
-            if files.is_empty() {
-                return Err(ReportError::NoRecords { path: path.clone() });
-            }
-            for file in files {
-                if file.extension().is_some_and(|extension| extension == "parquet") {
-                    rows.extend(rows_of(&read_parquet(&file)?, &file)?);
-                    continue;
-                }
-                let mut loaded = read_rows(&file)?;
-                warnings.append(&mut loaded.warnings);
-                let manifest = file.with_file_name(MANIFEST_FILE);
-                if manifest.is_file() {
-                    let manifest = Manifest::load(&manifest)?;
-                    loaded.rows.iter_mut().for_each(|row| manifest.join(row));
-                }
-                rows.append(&mut loaded.rows);
+                warnings.extend(visit_joined(&file, |row| rows.push(row))?);
             }
         }
         Ok(Self { warnings, ..Self::new(rows) })
@@ -90,18 +74,12 @@ impl Records {
         &self.warnings
     }
 
-    /// Rows of one metric that have a value.
-    pub fn of_metric<'a>(&'a self, metric: &'a str) -> impl Iterator<Item = &'a Row> {
-        self.rows.iter().filter(move |row| row.metric == metric && row.status == Status::Ok)
-    }
-
     /// The rows as a data frame with every column of the schema, missing values null.
     ///
     /// # Errors
     /// When the data frame refuses a column.
     pub fn frame(&self) -> Result<DataFrame, ReportError> {
-        let columns = COLUMNS.iter().map(|column| column_of(&self.rows, column.name, column.ty)).collect();
-        DataFrame::new(self.rows.len(), columns).map_err(frame_error("build a frame of records"))
+        frame_of(&self.rows)
     }
 
     /// The same, for queries.
@@ -131,10 +109,23 @@ impl Records {
     /// # Errors
     /// When the frame or the file cannot be written.
     pub fn compact(&self, path: &Path) -> Result<(), ReportError> {
-        let mut bytes = Vec::new();
-        ParquetWriter::new(&mut bytes).finish(&mut self.frame()?).map_err(frame_error(format!("encode `{}`", path.display())))?;
-        Ok(records::write_atomic(path, &bytes)?)
+        compact_rows(&self.rows, path)
     }
+}
+
+/// Writes rows to one Parquet file as they stand, all or nothing; rows without an id keep none.
+///
+/// # Errors
+/// When the frame or the file cannot be written.
+pub fn compact_rows(rows: &[Row], path: &Path) -> Result<(), ReportError> {
+    let mut bytes = Vec::new();
+    ParquetWriter::new(&mut bytes).finish(&mut frame_of(rows)?).map_err(frame_error(format!("encode `{}`", path.display())))?;
+    Ok(records::write_atomic(path, &bytes)?)
+}
+
+fn frame_of(rows: &[Row]) -> Result<DataFrame, ReportError> {
+    let columns = COLUMNS.iter().map(|column| column_of(rows, column.name, column.ty)).collect();
+    DataFrame::new(rows.len(), columns).map_err(frame_error("build a frame of records"))
 }
 
 /// Order of rows in every output: what, who, which trial, then the id as tie-break.
@@ -151,6 +142,55 @@ fn sort_key(row: &Row) -> impl Ord + use<> {
         row.doc_id.clone(),
         row.record_id.clone(),
     )
+}
+
+/// Hands the rows of record files to a study, a column at a time where the file has columns.
+pub(crate) fn visit(paths: &[PathBuf], builder: &mut StudyBuilder) -> Result<(), ReportError> {
+    for file in files_of(paths)? {
+        if is_parquet(&file) {
+            if !columnar::read(&file, builder)? {
+                // Rows without ids need all their columns to get one.
+                rows_of(&read_parquet(&file, None)?, &file)?.into_iter().for_each(|row| builder.add(row));
+            }
+        } else {
+            visit_joined(&file, |row| builder.add(row))?.into_iter().for_each(|warning| builder.warn(warning));
+        }
+    }
+    Ok(())
+}
+
+fn is_parquet(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "parquet")
+}
+
+/// The files named, and every record file below the folders named.
+fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ReportError> {
+    let mut files = Vec::new();
+    for path in paths {
+        let before = files.len();
+        if path.is_dir() {
+            find_records(path, &mut files)?;
+        } else {
+            files.push(path.clone());
+        }
+        if files.len() == before {
+            return Err(ReportError::NoRecords { path: path.clone() });
+        }
+    }
+    Ok(files)
+}
+
+/// Rows of a JSON Lines file with the columns that stand in the manifest beside it; returns what was odd.
+fn visit_joined(file: &Path, mut each: impl FnMut(Row)) -> Result<Vec<String>, ReportError> {
+    let manifest = file.with_file_name(MANIFEST_FILE);
+    let manifest = if manifest.is_file() { Some(Manifest::load(&manifest)?) } else { None };
+    let loaded = records::visit_rows(file, |mut row| {
+        if let Some(manifest) = &manifest {
+            manifest.join(&mut row);
+        }
+        each(row);
+    })?;
+    Ok(loaded.warnings)
 }
 
 fn find_records(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), ReportError> {
@@ -215,9 +255,21 @@ fn column_of(rows: &[Row], name: &'static str, ty: ColumnType) -> Column {
     }
 }
 
-fn read_parquet(path: &Path) -> Result<DataFrame, ReportError> {
+/// A Parquet file, or some of its columns.
+pub(crate) fn read_parquet(path: &Path, columns: Option<Vec<String>>) -> Result<DataFrame, ReportError> {
     let file = File::open(path).map_err(|source| ReportError::Io { action: "open", path: path.to_owned(), source })?;
-    ParquetReader::new(file).finish().map_err(frame_error(format!("read `{}`", path.display())))
+    ParquetReader::new(file).with_columns(columns).finish().map_err(frame_error(format!("read `{}`", path.display())))
+}
+
+/// Type of a column in a data frame, wide enough for every file.
+pub(crate) fn data_type(ty: ColumnType) -> DataType {
+    match ty {
+        ColumnType::Str => DataType::String,
+        ColumnType::Int32 | ColumnType::Int64 => DataType::Int64,
+        ColumnType::Float => DataType::Float64,
+        ColumnType::Bool => DataType::Boolean,
+        ColumnType::FloatList => DataType::List(Box::new(DataType::Float64)),
+    }
 }
 
 /// Rows of a frame in the record schema; unknown columns are ignored, absent ones are null.
@@ -226,14 +278,7 @@ fn rows_of(frame: &DataFrame, path: &Path) -> Result<Vec<Row>, ReportError> {
     let mut rows = vec![Row::default(); frame.height()];
     for column in COLUMNS {
         let Ok(data) = frame.column(column.name) else { continue };
-        let dtype = match column.ty {
-            ColumnType::Str => DataType::String,
-            ColumnType::Int32 | ColumnType::Int64 => DataType::Int64,
-            ColumnType::Float => DataType::Float64,
-            ColumnType::Bool => DataType::Boolean,
-            ColumnType::FloatList => DataType::List(Box::new(DataType::Float64)),
-        };
-        let data = data.cast(&dtype).map_err(frame_error(action()))?;
+        let data = data.cast(&data_type(column.ty)).map_err(frame_error(action()))?;
         let series = data.as_materialized_series();
         for (row, value) in rows.iter_mut().zip(series.iter()) {
             let cell = match value {

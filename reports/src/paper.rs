@@ -159,18 +159,42 @@ pub struct Claim {
     /// Metrics to judge by, in order of preference.
     #[serde(default)]
     pub metrics: Vec<String>,
-    /// Variants that must all satisfy it.
+    /// Variants it is about.
     #[serde(default)]
     pub variants: Vec<String>,
     /// Variant they are held against.
     pub against: Option<String>,
-    /// How it is judged from records, if it is.
-    pub expect: Option<Expect>,
-    /// For `within`: largest ratio deviation.
+    /// How it is judged from records.
+    pub expect: Expect,
+    /// Largest deviation of a ratio, or of a difference in the metric's unit.
     pub margin: Option<f64>,
+    /// Share of another gain.
+    pub share: Option<f64>,
+    /// Record column that a sweep varies, or a cost metric.
+    pub column: Option<String>,
+    /// Rank of the variant, where there are several.
+    pub rank: Option<u64>,
+    /// Values of the column that the claim is about.
+    #[serde(default)]
+    pub values: Vec<u64>,
+    /// Values of the column that it calls best.
+    #[serde(default)]
+    pub best: Vec<u64>,
+    /// Setting of the column that should win.
+    pub setting: Option<String>,
+    /// Setting that should lose.
+    pub other: Option<String>,
+    /// Stated cost of each variant, as a ratio − 1.
+    #[serde(default)]
+    pub costs: Vec<f64>,
+    /// Published table whose rows it names.
+    pub table: Option<String>,
+    /// Rows it leaves out.
+    #[serde(default)]
+    pub except: Vec<String>,
 }
 
-/// What a judged claim says about a variant and the one it is held against.
+/// What a claim says about its variants; see the head of `claims.toml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Expect {
@@ -180,6 +204,34 @@ pub enum Expect {
     Worse,
     /// Ratio within ± margin of 1.
     Within,
+    /// Difference within ± margin of 0.
+    Equal,
+    /// Gains at least a share of what another gains.
+    Share,
+    /// Best at named values of a column.
+    Peak,
+    /// Named values gain little.
+    Little,
+    /// Larger values gain little more.
+    Enough,
+    /// Values of a column differ.
+    Matters,
+    /// One setting of a column beats another.
+    Setting,
+    /// Each variant beats the next.
+    Order,
+    /// On the Pareto front.
+    Front,
+    /// Ratios as stated, ± margin.
+    Costs,
+    /// The same number to the bit.
+    Identical,
+    /// No failed run, no larger spikes.
+    Stable,
+    /// Memory grows by one activation per step.
+    Activations,
+    /// Better on the rows of a table.
+    Tasks,
     /// Counted parameters equal the closed form.
     ClosedForm,
 }
@@ -330,15 +382,23 @@ mod tests {
     }
 
     #[test]
-    fn every_judged_claim_says_what_it_needs() {
+    fn every_claim_says_what_its_check_needs() {
         for claim in Paper::load().unwrap().claims {
+            let id = &claim.id;
+            let needs = |is_there: bool, what: &str| assert!(is_there, "{id} lacks {what}");
+            needs(claim.expect == Expect::Tasks || !claim.metrics.is_empty(), "metrics");
+            needs(claim.expect == Expect::ClosedForm || !claim.variants.is_empty(), "variants");
             match claim.expect {
-                None => assert!(claim.metrics.is_empty() && claim.variants.is_empty(), "{}", claim.id),
-                Some(Expect::ClosedForm) => assert_eq!(claim.metrics.len(), 1),
-                Some(expect) => {
-                    assert!(claim.against.is_some() && !claim.variants.is_empty() && !claim.metrics.is_empty(), "{}", claim.id);
-                    assert_eq!(expect == Expect::Within, claim.margin.is_some(), "{}", claim.id);
-                }
+                Expect::Within | Expect::Equal | Expect::Stable => needs(claim.margin.is_some(), "margin"),
+                Expect::Costs => needs(claim.costs.len() == claim.variants.len() && claim.margin.is_some(), "costs"),
+                Expect::Share => needs(claim.share.is_some() && claim.against.is_some(), "share"),
+                Expect::Peak => needs(!claim.best.is_empty() && claim.column.is_some(), "best"),
+                Expect::Little => needs(!claim.best.is_empty() && !claim.values.is_empty(), "values"),
+                Expect::Enough => needs(!claim.values.is_empty() && claim.share.is_some(), "values"),
+                Expect::Setting => needs(claim.setting.is_some() && claim.other.is_some(), "setting"),
+                Expect::Tasks => needs(claim.table.is_some(), "table"),
+                Expect::Matters | Expect::Front | Expect::Activations => needs(claim.column.is_some(), "column"),
+                _ => {}
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The report folder: every table and figure from one set of records, offline, byte for byte the same each time.
 //!
 //! ```text
-//! OUT/index.html   tables/<name>.{md,tex,csv,json}   tables/collection.tex   plots/<name>.{svg,png}   cards/<subject>.md   provenance.json
+//! OUT/index.html   tables/<name>.{md,tex,csv,json}   tables/collection.tex   plots/<name>.{svg,png}   cards/<subject>.md
+//! tensorboard/<subject>-s<seed>/events.out.tfevents.*   provenance.json
 //! ```
 //! Source: measurement.md section 15, architecture.md section 6.
 
@@ -11,16 +12,17 @@ use records::{Source, Tier, write_atomic};
 
 use crate::cards::card;
 use crate::error::ReportError;
-use crate::frame::Records;
 use crate::lint::lint;
 use crate::page::{Page, page};
 use crate::paper::Paper;
 use crate::plots::{self, PlotOptions};
 use crate::provenance::Provenance;
 use crate::render::{Style, latex, render};
+use crate::study::Study;
 use crate::subject::subjects;
 use crate::table::TableData;
 use crate::tables;
+use crate::tensorboard::event_files;
 
 /// What to write.
 #[derive(Clone, Debug)]
@@ -57,44 +59,44 @@ impl Default for ReportOptions {
 ///
 /// # Errors
 /// When a name does not exist or an estimator refuses the values.
-pub fn build_tables(records: &Records, names: Option<&[String]>, command: &str) -> Result<Vec<TableData>, ReportError> {
+pub fn build_tables(study: &Study, names: Option<&[String]>, command: &str) -> Result<Vec<TableData>, ReportError> {
     let paper = Paper::load()?;
-    let provenance = Provenance::of(records, command);
+    let provenance = Provenance::of(study, command);
     let chosen = match names {
         None => tables::all(),
         Some(names) => names.iter().map(|name| tables::by_name(name)).collect::<Result<Vec<_>, _>>()?,
     };
-    chosen.iter().map(|table| Ok(TableData { provenance: provenance.clone(), ..table.build(records, &paper)? })).collect()
+    chosen.iter().map(|table| Ok(TableData { provenance: provenance.clone(), ..table.build(study, &paper)? })).collect()
 }
 
 /// Writes the report folder and returns the files written, in order. Existing files of the same names are replaced.
 ///
 /// # Errors
 /// When a name does not exist, an estimator refuses the values, or a file cannot be written.
-pub fn build_report(records: &Records, out_dir: &Path, options: &ReportOptions) -> Result<Vec<PathBuf>, ReportError> {
+pub fn build_report(study: &Study, out_dir: &Path, options: &ReportOptions) -> Result<Vec<PathBuf>, ReportError> {
     let paper = Paper::load()?;
-    let tables = build_tables(records, options.tables.as_deref(), &options.command)?;
+    let tables = build_tables(study, options.tables.as_deref(), &options.command)?;
     let figures = match &options.plots {
-        None => plots::draw(None, records, &paper, options.plot)?,
+        None => plots::draw(None, study, &paper, options.plot)?,
         Some(names) => {
             let mut figures = Vec::new();
             for name in names {
-                figures.extend(plots::draw(Some(name), records, &paper, options.plot)?);
+                figures.extend(plots::draw(Some(name), study, &paper, options.plot)?);
             }
             figures
         }
     };
-    let provenance = Provenance::of(records, &options.command);
+    let provenance = Provenance::of(study, &options.command);
     let mut files: Vec<(PathBuf, Vec<u8>)> = Vec::new();
     if options.styles.contains(&Style::Html) {
         let html = page(&Page {
             title: &options.title,
-            summary: &summary(records),
+            summary: &summary(study),
             figures: &figures,
             tables: &tables,
             notes: &lint(&paper)?,
             provenance: &provenance,
-            warnings: records.warnings(),
+            warnings: study.warnings(),
         })?;
         files.push((PathBuf::from("index.html"), html.into_bytes()));
     }
@@ -112,17 +114,22 @@ pub fn build_report(records: &Records, out_dir: &Path, options: &ReportOptions) 
         files.push((stem.with_extension("svg"), figure.svg()?.into_bytes()));
         files.push((stem.with_extension("png"), figure.png()?));
     }
-    for subject in subjects(records, |row| row.subject.is_some()) {
-        let name: String =
-            subject.name.chars().map(|c| if c.is_ascii_alphanumeric() || "+-_.".contains(c) { c } else { '_' }).collect();
-        files.push((Path::new("cards").join(format!("{name}.md")), card(records, &subject)?.into_bytes()));
+    for subject in subjects(study, |group| group.shared.subject.is_some()) {
+        let name = file_name(&subject.name);
+        files.push((Path::new("cards").join(format!("{name}.md")), card(study, &subject)?.into_bytes()));
     }
+    files.extend(event_files(study));
     let lines: serde_json::Map<String, serde_json::Value> =
         provenance.lines.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
     let mut json = serde_json::to_string_pretty(&lines).expect("provenance holds only strings");
     json.push('\n');
     files.push((PathBuf::from("provenance.json"), json.into_bytes()));
     write_all(out_dir, files)
+}
+
+/// A name as part of a path: nothing but letters, digits and `+-_.`.
+pub(crate) fn file_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || "+-_.".contains(c) { c } else { '_' }).collect()
 }
 
 fn write_all(out_dir: &Path, files: Vec<(PathBuf, Vec<u8>)>) -> Result<Vec<PathBuf>, ReportError> {
@@ -143,15 +150,15 @@ fn write_all(out_dir: &Path, files: Vec<(PathBuf, Vec<u8>)>) -> Result<Vec<PathB
 }
 
 /// What a reader should know before the first number.
-fn summary(records: &Records) -> Vec<String> {
-    let measured: Vec<_> = records.rows().iter().filter(|row| row.source == Source::Measured).collect();
+fn summary(study: &Study) -> Vec<String> {
+    let measured: Vec<_> = study.groups().filter(|group| group.shared.source == Source::Measured).collect();
     let mut lines = vec![format!(
         "{} measured rows of {} subjects. Paper values stand beside measured ones for sign, order and ratio; they come from other models, \
          data and hardware.",
-        measured.len(),
-        subjects(records, |_| true).len()
+        measured.iter().map(|group| group.rows.len()).sum::<usize>(),
+        subjects(study, |_| true).len()
     )];
-    if measured.iter().any(|row| row.tier == Some(Tier::Demo)) {
+    if measured.iter().any(|group| group.shared.tier == Some(Tier::Demo)) {
         lines.push(
             "Rows of tier demo come from tiny models on bundled text: they show the pipeline, not the paper's scale.".to_owned(),
         );

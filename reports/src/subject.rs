@@ -12,10 +12,10 @@
 
 use std::collections::BTreeMap;
 
-use records::{InnerStat, RecordKind, Row, Source, Status};
+use records::{InnerStat, RecordKind, Row, Source};
 
 use crate::error::ReportError;
-use crate::frame::Records;
+use crate::study::{Group, Record, Study, Word};
 
 /// Two-sided 95 % quantile of the normal distribution.
 const Z95: f64 = 1.959_963_984_540_054;
@@ -110,10 +110,10 @@ pub fn display_variant(variant: &str) -> String {
     }
 }
 
-/// Every subject that has measured rows passing `keep`, in order.
-pub fn subjects(records: &Records, keep: impl Fn(&Row) -> bool) -> Vec<Subject> {
-    let mut found: Vec<Subject> =
-        records.rows().iter().filter(|row| row.source == Source::Measured && keep(row)).filter_map(Subject::of).collect();
+/// Every subject that has measured groups passing `keep`, in order.
+pub fn subjects(study: &Study, keep: impl Fn(&Group) -> bool) -> Vec<Subject> {
+    let is_measured = |group: &&Group| group.shared.source == Source::Measured && keep(group);
+    let mut found: Vec<Subject> = study.groups().filter(is_measured).filter_map(|group| Subject::of(&group.shared)).collect();
     found.sort();
     found.dedup();
     found
@@ -199,13 +199,22 @@ pub struct Query<'a> {
 }
 
 impl Query<'_> {
-    /// Whether a row answers it for a subject.
-    pub fn matches(&self, row: &Row, subject: &Subject) -> bool {
-        row.metric == self.metric
-            && row.source == Source::Measured
-            && row.subject.as_deref().or(row.variant.as_deref()) == Some(subject.name.as_str())
-            && self.task.is_none_or(|task| row.task.as_deref() == Some(task))
-            && self.filter.is_none_or(|filter| row.filter.as_deref() == Some(filter))
+    /// Groups of a subject that answer it, the A/A control left out.
+    pub fn groups<'s>(self, study: &'s Study, subject: &Subject) -> impl Iterator<Item = &'s Group> {
+        study.of_subject(&subject.name, self.metric).filter(move |group| {
+            let row = &group.shared;
+            row.source == Source::Measured
+                && !row.is_aa
+                && self.task.is_none_or(|task| row.task.as_deref() == Some(task))
+                && self.filter.is_none_or(|filter| row.filter.as_deref() == Some(filter))
+        })
+    }
+
+    /// Rows of a kind that answer it with a value.
+    pub fn rows<'s>(self, study: &'s Study, subject: &Subject, kind: RecordKind) -> impl Iterator<Item = Record<'s>> {
+        self.groups(study, subject)
+            .filter(move |group| group.is_ok() && group.shared.kind == kind)
+            .flat_map(|group| group.rows.iter().map(|own| Record { shared: &group.shared, own }))
     }
 }
 
@@ -213,26 +222,23 @@ impl Query<'_> {
 ///
 /// # Errors
 /// When an estimator refuses the values.
-pub fn estimate(records: &Records, subject: &Subject, query: Query<'_>) -> Result<Found, ReportError> {
+pub fn estimate(study: &Study, subject: &Subject, query: Query<'_>) -> Result<Found, ReportError> {
     let what = || format!("{} of {}", query.metric, subject.name);
-    let rows: Vec<&Row> = records.rows().iter().filter(|row| query.matches(row, subject) && !row.is_aa).collect();
-    let samples: Vec<&Row> =
-        rows.iter().copied().filter(|row| row.status == Status::Ok && row.kind == RecordKind::Sample).collect();
+    let samples: Vec<Record<'_>> = query.rows(study, subject, RecordKind::Sample).collect();
     let Some(first) = samples.first() else {
-        let documents: Vec<&Row> =
-            rows.iter().copied().filter(|row| row.status == Status::Ok && row.kind == RecordKind::Document).collect();
+        let documents: Vec<Record<'_>> = query.rows(study, subject, RecordKind::Document).collect();
         if documents.is_empty() {
-            let failure = rows.iter().find(|row| row.status != Status::Ok);
-            return Ok(failure.map_or(Found::Nothing, |row| {
-                Found::Failed(format!("{}: {}", row.status, row.reason.clone().unwrap_or_default()))
+            let failure = query.groups(study, subject).find(|group| !group.is_ok());
+            return Ok(failure.map_or(Found::Nothing, |group| {
+                Found::Failed(format!("{}: {}", group.shared.status, group.shared.reason.clone().unwrap_or_default()))
             }));
         }
         return Ok(Found::Number(over_documents(&documents).map_err(ReportError::stats(what()))?));
     };
-    let unit = first.unit.clone();
-    let contended = samples.iter().filter(|row| row.contended == Some(true)).count();
-    if samples.iter().any(|row| row.worker.is_some() || row.pair.is_some()) {
-        let values: Vec<f64> = samples.iter().filter_map(|row| row.value).collect();
+    let unit = first.shared.unit.clone();
+    let contended = samples.iter().filter(|row| row.own.contended == Some(true)).count();
+    if samples.iter().any(|row| row.own.is_by_worker()) {
+        let values: Vec<f64> = samples.iter().filter_map(|row| row.own.value).collect();
         // Counts come out of every worker alike; a spread of zero is no interval.
         if values.iter().all(|value| *value == values[0]) {
             let (value, n) = (values[0], values.len());
@@ -242,8 +248,8 @@ pub fn estimate(records: &Records, subject: &Subject, query: Query<'_>) -> Resul
         let interval = median_interval(&values).map_err(ReportError::stats(what()))?;
         return Ok(Found::Number(Estimate { value, interval, n: values.len(), basis: Basis::Workers, unit, contended }));
     }
-    let by_seed = latest_by_seed(&samples);
-    let values: Vec<f64> = by_seed.values().filter_map(|row| row.value).collect();
+    let by_seed = latest_by_seed(samples.iter().copied());
+    let values: Vec<f64> = by_seed.values().filter_map(|row| row.own.value).collect();
     if values.len() >= 2 && values.iter().any(|value| *value != values[0]) {
         let interval = stats::interval::t_interval(&values, 0.95).map_err(ReportError::stats(what()))?;
         return Ok(Found::Number(Estimate {
@@ -255,11 +261,11 @@ pub fn estimate(records: &Records, subject: &Subject, query: Query<'_>) -> Resul
             contended,
         }));
     }
-    let row = by_seed.values().next().copied().unwrap_or(first);
-    let value = row.value.unwrap_or_default();
-    let (interval, n, basis) = match row.stderr_clustered.or(row.stderr) {
+    let row = by_seed.values().next().unwrap_or(first);
+    let value = row.own.value.unwrap_or_default();
+    let (interval, n, basis) = match row.own.stderr_clustered.or(row.own.stderr) {
         Some(stderr) => {
-            let n = row.inner_n.unwrap_or(0) as usize;
+            let n = row.own.inner_n.unwrap_or(0) as usize;
             let interval = if stderr > 0.0 {
                 Some((value - Z95 * stderr, value + Z95 * stderr))
             } else {
@@ -267,7 +273,7 @@ pub fn estimate(records: &Records, subject: &Subject, query: Query<'_>) -> Resul
             };
             (interval, n, Basis::Documents)
         }
-        None if row.inner_stat == Some(InnerStat::Exact) => (None, 1, Basis::Exact),
+        None if row.shared.inner_stat == Some(InnerStat::Exact) => (None, 1, Basis::Exact),
         None => (None, values.len(), Basis::Seeds),
     };
     Ok(Found::Number(Estimate { value, interval, n, basis, unit, contended }))
@@ -284,11 +290,11 @@ fn all_or_nothing(value: f64, n: usize, unit: &str) -> Result<Option<(f64, f64)>
 }
 
 /// Of several rows per seed (evaluation points), the last.
-pub fn latest_by_seed<'a>(rows: &[&'a Row]) -> BTreeMap<i64, &'a Row> {
-    let mut latest: BTreeMap<i64, &Row> = BTreeMap::new();
+pub fn latest_by_seed<'a>(rows: impl IntoIterator<Item = Record<'a>>) -> BTreeMap<i64, Record<'a>> {
+    let mut latest: BTreeMap<i64, Record<'a>> = BTreeMap::new();
     for row in rows {
-        let seed = row.seed.unwrap_or(0);
-        if latest.get(&seed).is_none_or(|other| other.eval_step <= row.eval_step) {
+        let seed = row.own.seed.unwrap_or(0);
+        if latest.get(&seed).is_none_or(|other| other.own.eval_step <= row.own.eval_step) {
             latest.insert(seed, row);
         }
     }
@@ -304,16 +310,21 @@ pub fn median_interval(values: &[f64]) -> Result<Option<(f64, f64)>, stats::Stat
     Ok((interval.low.is_finite() && interval.high.is_finite()).then_some((interval.low, interval.high)))
 }
 
-fn over_documents(rows: &[&Row]) -> Result<Estimate, stats::StatsError> {
-    // With several seeds a document counts once, by its mean over seeds.
-    let mut by_document: BTreeMap<&str, (Vec<f64>, &str)> = BTreeMap::new();
-    for row in rows {
-        let id = row.doc_id.as_deref().unwrap_or_default();
-        let entry = by_document.entry(id).or_insert_with(|| (Vec::new(), row.cluster_id.as_deref().unwrap_or(id)));
-        entry.0.extend(row.value);
-    }
-    let values: Vec<f64> = by_document.values().map(|(v, _)| v.iter().sum::<f64>() / v.len().max(1) as f64).collect();
-    let clusters: Vec<&str> = by_document.values().map(|(_, cluster)| *cluster).collect();
+/// Score of each document, by its id: the mean over seeds, and its cluster.
+pub(crate) fn scores_by_document<'a>(rows: impl IntoIterator<Item = Record<'a>>) -> Vec<(Option<Word>, f64, Option<Word>)> {
+    let mut scores: Vec<(Option<Word>, f64, Option<Word>)> =
+        rows.into_iter().filter_map(|row| Some((row.own.doc, row.own.value?, row.own.cluster.or(row.own.doc)))).collect();
+    scores.sort_by_key(|(doc, ..)| *doc);
+    scores
+        .chunk_by(|a, b| a.0 == b.0)
+        .map(|same| (same[0].0, same.iter().map(|(_, value, _)| value).sum::<f64>() / same.len() as f64, same[0].2))
+        .collect()
+}
+
+fn over_documents(rows: &[Record<'_>]) -> Result<Estimate, stats::StatsError> {
+    let scores = scores_by_document(rows.iter().copied());
+    let values: Vec<f64> = scores.iter().map(|(_, value, _)| *value).collect();
+    let clusters: Vec<Option<Word>> = scores.iter().map(|(.., cluster)| *cluster).collect();
     let value = stats::describe::mean(&values)?;
     let interval = if values.len() < 2 {
         None
@@ -321,12 +332,14 @@ fn over_documents(rows: &[&Row]) -> Result<Estimate, stats::StatsError> {
         let stderr = stats::interval::clustered_stderr(&values, &clusters)?.stderr;
         Some((value - Z95 * stderr, value + Z95 * stderr))
     };
-    Ok(Estimate { value, interval, n: values.len(), basis: Basis::Documents, unit: rows[0].unit.clone(), contended: 0 })
+    let unit = rows[0].shared.unit.clone();
+    Ok(Estimate { value, interval, n: values.len(), basis: Basis::Documents, unit, contended: 0 })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use records::Status;
 
     fn sample(variant: &str, seed: i64, value: f64) -> Row {
         Row {
@@ -344,8 +357,8 @@ mod tests {
     #[test]
     fn subjects_follow_the_papers_order() {
         let names = ["rw+lr+pa", "rw", "naive+4", "plain", "naive+1", "lr", "wide+4"];
-        let records = Records::new(names.iter().map(|name| sample(name, 0, 0.5)).collect());
-        let order: Vec<String> = subjects(&records, |_| true).into_iter().map(|subject| subject.variant).collect();
+        let study = Study::new(names.iter().map(|name| sample(name, 0, 0.5)).collect());
+        let order: Vec<String> = subjects(&study, |_| true).into_iter().map(|subject| subject.variant).collect();
         assert_eq!(order, ["plain", "naive+1", "naive+4", "wide+4", "rw", "lr", "rw+lr+pa"]);
     }
 
@@ -362,9 +375,9 @@ mod tests {
     #[test]
     fn five_seeds_give_the_t_interval() {
         // mean 3, s = sqrt(2.5), half-width 2.776·s/√5 = 1.963 (measurement.md section 9).
-        let records = Records::new((0..5).map(|seed| sample("rw", seed, seed as f64 + 1.0)).collect());
-        let subject = &subjects(&records, |_| true)[0];
-        let Found::Number(found) = estimate(&records, subject, Query { metric: "acc", ..Query::default() }).unwrap() else {
+        let study = Study::new((0..5).map(|seed| sample("rw", seed, seed as f64 + 1.0)).collect());
+        let subject = &subjects(&study, |_| true)[0];
+        let Found::Number(found) = estimate(&study, subject, Query { metric: "acc", ..Query::default() }).unwrap() else {
             panic!("expected a number");
         };
         assert_eq!((found.value, found.n, found.basis), (3.0, 5, Basis::Seeds));
@@ -374,9 +387,9 @@ mod tests {
     #[test]
     fn one_seed_uses_the_clustered_error_over_documents() {
         let row = Row { stderr: Some(0.01), stderr_clustered: Some(0.02), inner_n: Some(100), ..sample("rw", 0, 0.5) };
-        let records = Records::new(vec![row]);
-        let subject = &subjects(&records, |_| true)[0];
-        let Found::Number(found) = estimate(&records, subject, Query { metric: "acc", ..Query::default() }).unwrap() else {
+        let study = Study::new(vec![row]);
+        let subject = &subjects(&study, |_| true)[0];
+        let Found::Number(found) = estimate(&study, subject, Query { metric: "acc", ..Query::default() }).unwrap() else {
             panic!("expected a number");
         };
         assert_eq!((found.n, found.basis), (100, Basis::Documents));
@@ -386,9 +399,9 @@ mod tests {
     #[test]
     fn only_failures_are_a_failure_with_its_reason() {
         let row = Row { status: Status::Oom, value: None, reason: Some("killed".into()), ..sample("rw", 0, 0.5) };
-        let records = Records::new(vec![row]);
-        let subject = &subjects(&records, |_| true)[0];
-        let found = estimate(&records, subject, Query { metric: "acc", ..Query::default() }).unwrap();
+        let study = Study::new(vec![row]);
+        let subject = &subjects(&study, |_| true)[0];
+        let found = estimate(&study, subject, Query { metric: "acc", ..Query::default() }).unwrap();
         assert_eq!(found, Found::Failed("oom: killed".into()));
     }
 
@@ -396,9 +409,9 @@ mod tests {
     fn document_rows_stand_in_for_a_missing_aggregate() {
         let document =
             |id: &str, value: f64| Row { kind: RecordKind::Document, doc_id: Some(id.into()), ..sample("rw", 0, value) };
-        let records = Records::new(vec![document("a", 1.0), document("b", 0.0), document("c", 1.0), document("d", 0.0)]);
-        let subject = &subjects(&records, |_| true)[0];
-        let Found::Number(found) = estimate(&records, subject, Query { metric: "acc", ..Query::default() }).unwrap() else {
+        let study = Study::new(vec![document("a", 1.0), document("b", 0.0), document("c", 1.0), document("d", 0.0)]);
+        let subject = &subjects(&study, |_| true)[0];
+        let Found::Number(found) = estimate(&study, subject, Query { metric: "acc", ..Query::default() }).unwrap() else {
             panic!("expected a number");
         };
         assert_eq!((found.value, found.n, found.basis), (0.5, 4, Basis::Documents));

@@ -13,11 +13,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::describe::{
-    QuantileRule, interquartile_mean_of_sorted, mean_of, median_of_sorted, quantile_of_sorted, sorted, squared_deviations,
-};
+use crate::describe::{QuantileRule, interquartile_mean_of_sorted, mean_of, quantile_of_sorted, sorted, squared_deviations};
 use crate::error::{StatsError, check_finite, check_open_unit, check_sample, invalid};
 use crate::interval::Interval;
+use crate::resample::MedianResampler;
 use crate::rng::{RngCore, Stream, coin, index, stream};
 
 /// How many resamples, at which level, from which seed.
@@ -145,13 +144,14 @@ pub fn bootstrap_mean(values: &[f64], plan: &BootstrapPlan) -> Result<BootstrapE
 
 /// Percentile bootstrap of the median.
 pub fn bootstrap_median(values: &[f64], plan: &BootstrapPlan) -> Result<BootstrapEstimate, StatsError> {
-    check_sample("bootstrap the median", "values", values, 1)?;
-    let mut drawn = vec![0.0; values.len()];
-    let estimate = bootstrap(values.len(), plan, |indices| {
-        gather(values, indices, &mut drawn);
-        drawn.sort_unstable_by(f64::total_cmp);
-        median_of_sorted(&drawn)
-    })?;
+    const ATTEMPT: &str = "bootstrap the median";
+    check_sample(ATTEMPT, "values", values, 1)?;
+    plan.check(ATTEMPT)?;
+    let mut resampler = MedianResampler::new(values);
+    let replicates: Vec<f64> = (0..plan.resamples)
+        .map(|replicate| resampler.draw(&mut replicate_stream("stats/bootstrap", plan.seed, replicate)))
+        .collect();
+    let estimate = plan.summarise("percentile bootstrap", resampler.median(), values.len(), &replicates)?;
     Ok(named(estimate, "percentile bootstrap of the median"))
 }
 

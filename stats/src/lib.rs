@@ -40,6 +40,7 @@ pub mod normal;
 pub mod paired;
 pub mod pareto;
 pub mod power;
+mod resample;
 pub mod rng;
 pub mod signed_rank;
 

@@ -19,7 +19,8 @@ use serde::Serialize;
 use crate::Better;
 use crate::describe::{mean_of, median_of_sorted};
 use crate::error::{StatsError, check_finite, check_sample, invalid};
-use crate::rng::{index, stream};
+use crate::resample::MedianResampler;
+use crate::rng::{Stream, index, stream};
 
 /// When two values of an axis count as equal.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -201,35 +202,59 @@ pub fn draw_points(axes: &[AxisSamples], count: usize, seed: u64) -> Result<Draw
             }
         }
     }
-    let observed = points_by(variants, axes, |_, _, at| at);
+    let mut medians: Vec<Vec<MedianResampler>> =
+        axes.iter().map(|axis| axis.samples.iter().map(|samples| MedianResampler::new(samples)).collect()).collect();
+    let observed = (0..variants)
+        .map(|v| {
+            let centre = |(axis, medians): (&AxisSamples, &Vec<MedianResampler>)| match axis.centre {
+                Centre::Mean => mean_of(&axis.samples[v]),
+                Centre::Median => medians[v].median(),
+            };
+            axes.iter().zip(&medians).map(centre).collect()
+        })
+        .collect();
     let draws = (0..count)
         .map(|draw| {
             let mut rng = stream("stats/pareto", seed, draw as u64);
             let shared: Vec<(u32, Vec<usize>)> =
                 groups.iter().map(|&(group, size)| (group, (0..size).map(|_| index(&mut rng, size)).collect())).collect();
-            points_by(variants, axes, |units, size, at| match units {
-                Units::Paired { group } => shared.iter().find(|(g, _)| *g == group).map_or(at, |(_, drawn)| drawn[at]),
-                Units::Independent => index(&mut rng, size),
-            })
+            (0..variants)
+                .map(|v| {
+                    axes.iter()
+                        .zip(&mut medians)
+                        .map(|(axis, medians)| draw_centre(axis, v, medians, &shared, &mut rng))
+                        .collect()
+                })
+                .collect()
         })
         .collect();
     Ok(Draws { observed, draws, seed })
 }
 
-/// Points with unit `pick(units, size, at)` in place of unit `at`.
-fn points_by(variants: usize, axes: &[AxisSamples], mut pick: impl FnMut(Units, usize, usize) -> usize) -> Vec<Vec<f64>> {
-    let mut value = |axis: &AxisSamples, variant: usize| {
-        let samples = &axis.samples[variant];
-        let mut drawn: Vec<f64> = (0..samples.len()).map(|at| samples[pick(axis.units, samples.len(), at)]).collect();
-        match axis.centre {
-            Centre::Mean => mean_of(&drawn),
-            Centre::Median => {
-                drawn.sort_unstable_by(f64::total_cmp);
-                median_of_sorted(&drawn)
-            }
+/// Centre of a variant's resample on one axis; `shared` holds the units drawn for each paired group.
+fn draw_centre(
+    axis: &AxisSamples,
+    variant: usize,
+    medians: &mut [MedianResampler],
+    shared: &[(u32, Vec<usize>)],
+    rng: &mut Stream,
+) -> f64 {
+    let samples = &axis.samples[variant];
+    let mut drawn: Vec<f64> = match (axis.units, axis.centre) {
+        (Units::Independent, Centre::Median) => return medians[variant].draw(rng),
+        (Units::Independent, Centre::Mean) => (0..samples.len()).map(|_| samples[index(rng, samples.len())]).collect(),
+        (Units::Paired { group }, _) => {
+            let units = shared.iter().find(|(g, _)| *g == group).map_or(&[][..], |(_, units)| units);
+            units.iter().map(|unit| samples[*unit]).collect()
         }
     };
-    (0..variants).map(|variant| axes.iter().map(|axis| value(axis, variant)).collect()).collect()
+    match axis.centre {
+        Centre::Mean => mean_of(&drawn),
+        Centre::Median => {
+            drawn.sort_unstable_by(f64::total_cmp);
+            median_of_sorted(&drawn)
+        }
+    }
 }
 
 /// Front with its uncertainty.

@@ -170,7 +170,7 @@ pub fn resample_indices<R: RngCore + ?Sized>(rng: &mut R, len: usize, count: usi
 /// x = m·2^e,  √½ ≤ m < √2,  s = (m−1)/(m+1),  ln x = e·ln 2 + 2·(s + s³/3 + s⁵/5 + …)
 /// ```
 /// Relative error below 1e-15. Platform libraries round `ln` differently, which would make draws depend on the machine.
-fn ln_portable(x: f64) -> f64 {
+pub(crate) fn ln_portable(x: f64) -> f64 {
     use std::f64::consts::{LN_2, SQRT_2};
     let bits = x.to_bits();
     let mut exponent = ((bits >> 52) & 0x7ff) as f64 - 1023.0;

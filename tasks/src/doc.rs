@@ -70,6 +70,9 @@ pub struct DocScores {
     pub chosen: Option<usize>,
     /// How a generated program ended, for code tasks.
     pub verdict: Option<String>,
+    /// The primary metric found no answer in the text (`[invalid]`, no number printed): scored as wrong, and counted.
+    #[serde(default)]
+    pub is_unparsed: bool,
     /// Cluster of the document.
     pub cluster_id: Option<String>,
 }
@@ -84,6 +87,7 @@ impl DocScores {
             gold: None,
             chosen: None,
             verdict: None,
+            is_unparsed: false,
             cluster_id: doc.cluster_id.clone(),
         }
     }

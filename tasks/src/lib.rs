@@ -8,6 +8,7 @@
 //! implemented elsewhere. Prompts and metrics follow EleutherAI/lm-evaluation-harness 0.4.13 and the other references that each definition names.
 
 mod definition;
+mod dialogue;
 mod doc;
 mod error;
 mod fewshot;
@@ -22,6 +23,7 @@ mod request;
 mod spec;
 mod task;
 
+pub use dialogue::Dialogue;
 pub use doc::{Aggregate, Doc, DocScores, MetricValue};
 pub use error::TaskError;
 pub use fewshot::{PreparedDoc, fewshot, prepare};

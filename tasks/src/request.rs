@@ -236,4 +236,9 @@ impl Verdict {
 pub trait Executor {
     /// Runs one program under its limits.
     fn run(&mut self, program: &str, limits: &Limits) -> Verdict;
+
+    /// Runs many programs, side by side where the executor can; verdicts in their order.
+    fn run_all(&mut self, programs: &[Program]) -> Vec<Verdict> {
+        programs.iter().map(|program| self.run(&program.source, &program.limits)).collect()
+    }
 }

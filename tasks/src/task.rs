@@ -1,5 +1,6 @@
 //! The trait every task implements.
 
+use crate::dialogue::Dialogue;
 use crate::doc::{Aggregate, Doc, DocScores};
 use crate::error::TaskError;
 use crate::request::{Executor, Program, Request, Response, Verdict};
@@ -15,6 +16,9 @@ pub trait Task: Send + Sync {
 
     /// The requests of one document after these shots, in an order that [`Task::score`] expects back.
     fn requests(&self, doc: &Doc, shots: &[Doc]) -> Result<Vec<Request>, TaskError>;
+
+    /// The parts of the prompt of [`Task::requests`]; none for a text that is scored as a whole.
+    fn dialogue(&self, doc: &Doc, shots: &[Doc]) -> Result<Option<Dialogue>, TaskError>;
 
     /// Scores one document from the responses to its requests.
     ///

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use reports::Records;
+use reports::Study;
 use reports::compare::{Difference, compare};
 use reports::subject::{Subject, subjects};
 use serde_json::json;
@@ -41,10 +41,10 @@ pub struct Args {
 /// No records, or a name that is not in them.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let folders = if args.from.is_empty() { vec![global.runs_dir.join("_suites").join(&args.suite)] } else { args.from.clone() };
-    let records = Records::load(&folders).hint("evaluate first: harness eval --suite …")?;
-    let known = subjects(&records, |row| row.task.is_some());
+    let study = Study::load(&folders).hint("evaluate first: harness eval --suite …")?;
+    let known = subjects(&study, |group| group.shared.task.is_some());
     let (a, b) = (find(&known, &args.a)?, find(&known, &args.b)?);
-    let mut found = compare(&records, a, b)?;
+    let mut found = compare(&study, a, b)?;
     found.retain(|difference| difference.task.as_ref().is_some_and(|task| args.task.is_empty() || args.task.contains(task)));
     reports::compare::correct(&mut found)?;
     if found.is_empty() {

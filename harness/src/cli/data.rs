@@ -19,7 +19,8 @@ Examples:
   harness data verify --manifest ../shared/data/MANIFEST.json       sha256 of every file (exit code 1 when one differs)
   harness data verify --manifest ../shared/data/MANIFEST.json gsm8k
   harness data fetch boolq mmlu --model org/name                    download ahead; then eval --data hub --offline
-  harness data prepare --config configs/train/lm-tiny-plain.toml    tokenise ahead of training")]
+  harness data prepare --config configs/train/lm-tiny-plain.toml    tokenise ahead of training
+  harness data images cifar10-train.tar.zst --size 32               classes, undecodable pictures, batches a second")]
 pub struct Args {
     /// What to do
     #[command(subcommand)]
@@ -37,6 +38,8 @@ pub enum Action {
     Fetch(FetchArgs),
     /// Tokenise the corpus of a training config into the cache
     Prepare(PrepareArgs),
+    /// Look at an image set: classes, pictures that cannot be decoded, batches a second
+    Images(super::data_images::ImagesArgs),
 }
 
 /// Which files.
@@ -79,6 +82,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         Action::Verify(args) => verify(args, global),
         Action::Fetch(args) => fetch(args, global),
         Action::Prepare(args) => prepare(args, global),
+        Action::Images(args) => super::data_images::run(args, global),
     }
 }
 

@@ -2,19 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use clap::ValueEnum;
-use records::{Manifest, RecordWriter, RunStatus, write_atomic};
-use serde_json::{Value, json};
 use tasks::Profile;
 
 use super::{Exit, Format, Global, output};
-use crate::config::{OnMissing, SuiteConfig, SuiteTask, TrainConfig};
+use crate::config::{OnMissing, Requires, SuiteConfig, SuiteTask, TrainConfig};
 use crate::data::hub::{self, HubError, Repository};
 use crate::error::Hint as _;
+use crate::eval::chat::ChatOptions;
 use crate::eval::results::Evaluation;
-use crate::eval::runner::TaskRequest;
-use crate::eval::suite::{Data, Plan, Subject, evaluate, expand, find_model};
+use crate::eval::runner::{TaskRequest, TaskResult};
+use crate::eval::shards::ShardFile;
+use crate::eval::suite::{Data, Plan, Subject, chat_template, evaluate, expand, find_model};
+use crate::eval::{Softmax, files, verify};
+use crate::plan::Shard;
 use crate::provenance;
 
 /// Whose quirks are followed.
@@ -26,6 +28,15 @@ pub enum ProfileFlag {
     Compat,
 }
 
+/// What log-probabilities are rounded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SoftmaxFlag {
+    /// Not rounded.
+    F32,
+    /// The model's own type.
+    Model,
+}
+
 /// Arguments of `eval`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -33,6 +44,7 @@ Examples:
   harness eval --suite llm                                             the demo: trains four small subjects, then compares them
   harness eval --task boolq,mmlu --num-fewshot 5 --model FOLDER --data DIR
   harness eval --task hellaswag --limit 200 --profile compat --model FOLDER --data DIR --out results/hellaswag
+  harness eval --suite vision --model resnet20.safetensors --data cifar10-test.tar.zst
 
 A model is a run of ours (`lm-tiny-rw/<hash>-s0`, or its folder) a Hugging Face folder (config.json, *.safetensors, tokenizer.json),
 or a hub id (`org/name[@revision]`).
@@ -42,7 +54,7 @@ or a hub id (`org/name[@revision]`).
 Writes results.json, samples/MODEL/TASK.jsonl, records.jsonl and report/ below --out.")]
 pub struct Args {
     /// Suite: a name from configs/suites (`llm`, `smoke`, …) or a file
-    #[arg(long, value_name = "SUITE", required_unless_present = "task")]
+    #[arg(long, value_name = "SUITE", required_unless_present_any = ["task", "verify"])]
     pub suite: Option<String>,
     /// Tasks or groups, comma-separated (`boolq,mmlu`); with --suite: only these of its tasks
     #[arg(long, value_delimiter = ',', value_name = "TASK,…")]
@@ -63,6 +75,15 @@ pub struct Args {
     /// Conventions of prompts and metrics
     #[arg(long, value_enum, default_value = "canonical")]
     pub profile: ProfileFlag,
+    /// Ask in turns, formatted by the model's own chat template
+    #[arg(long)]
+    pub apply_chat_template: bool,
+    /// Text of the system turn, before a task's description (with --apply-chat-template)
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Each example is a turn of its own instead of part of the question's (with --apply-chat-template)
+    #[arg(long)]
+    pub fewshot_as_multiturn: bool,
     /// Training seeds of the suite's subjects, instead of the suite's
     #[arg(long, value_delimiter = ',', value_name = "SEED,…")]
     pub seed: Vec<u64>,
@@ -72,6 +93,18 @@ pub struct Args {
     /// Run the programs that a model writes (HumanEval, MBPP, GSM8K-PAL), each in a sandbox
     #[arg(long)]
     pub allow_code_execution: bool,
+    /// Run them also where the kernel cannot confine them to their folder (no landlock); the other layers stay
+    #[arg(long, requires = "allow_code_execution")]
+    pub unsafe_exec: bool,
+    /// Round log-probabilities: `f32` (not at all) or `model` (to the model's own type, as the reference harness does by default)
+    #[arg(long, value_enum, default_value = "f32", value_name = "TYPE")]
+    pub softmax_dtype: SoftmaxFlag,
+    /// Part i of n: every n-th document of each task; `harness merge` joins the parts
+    #[arg(long, value_name = "i/n")]
+    pub shard: Option<Shard>,
+    /// Check this build on this machine against stored answers of the reference harness, and do nothing else
+    #[arg(long, conflicts_with_all = ["suite", "task", "model", "shard"])]
+    pub verify: bool,
     /// Do not read or write the response cache
     #[arg(long)]
     pub no_cache: bool,
@@ -81,6 +114,9 @@ pub struct Args {
     /// Say what would be done and stop
     #[arg(long)]
     pub dry_run: bool,
+    /// How pictures are read
+    #[command(flatten)]
+    pub images: super::eval_vision::ImageArgs,
 }
 
 impl Args {
@@ -94,12 +130,20 @@ impl Args {
             limit: None,
             num_fewshot: None,
             profile: ProfileFlag::Canonical,
+            apply_chat_template: false,
+            system: None,
+            fewshot_as_multiturn: false,
             seed: Vec::new(),
             max_memory: None,
             allow_code_execution: false,
+            unsafe_exec: false,
+            softmax_dtype: SoftmaxFlag::F32,
+            shard: None,
+            verify: false,
             no_cache: false,
             out: Some(out.to_owned()),
             dry_run: false,
+            images: super::eval_vision::ImageArgs::default(),
         }
     }
 }
@@ -111,9 +155,9 @@ impl Args {
 pub(super) fn evaluate_suite(suite: &str, out: &Path, global: &Global) -> anyhow::Result<()> {
     let plan = plan(&Args::of_suite(suite, out), global)?;
     let started = provenance::utc_now();
-    let evaluation = evaluate(&plan)?;
-    std::fs::create_dir_all(out).with_context(|| format!("cannot create `{}`", out.display()))?;
-    write(&evaluation, &plan, out, &started)?;
+    let mut evaluation = evaluate(&plan)?;
+    evaluation.conclude()?;
+    files::write(&evaluation, out, &started, plan.threads)?;
     Ok(())
 }
 
@@ -122,7 +166,13 @@ pub(super) fn evaluate_suite(suite: &str, out: &Path, global: &Global) -> anyhow
 /// # Errors
 /// Unknown names, unusable models or data, a full disk.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    if args.verify {
+        return report_verification(&verify::run()?, global);
+    }
     global.check_scores_are_f32()?;
+    if let Some(asked) = super::eval_vision::asked(args)? {
+        return super::eval_vision::run(args, &asked, global);
+    }
     let plan = plan(args, global)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(args, &plan));
     if args.dry_run {
@@ -131,21 +181,38 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     }
     let started = provenance::utc_now();
     announce(&plan);
-    let evaluation = evaluate(&plan)?;
-    say_not_run(&evaluation);
-    std::fs::create_dir_all(&out).with_context(|| format!("cannot create `{}`", out.display()))?;
-    let (results, manifest) = write(&evaluation, &plan, &out, &started)?;
+    let mut evaluation = evaluate(&plan)?;
+    if let Some(shard) = args.shard {
+        let (number, of) = shard.numbers();
+        ShardFile::new(shard, started, plan.threads, evaluation).save(&out)?;
+        output::note(&format!("shard {number} of {of}: {}\nwith the others: harness merge DIR… --out DIR", out.display()));
+        return Ok(Exit::Fine);
+    }
+    evaluation.conclude()?;
+    report(&evaluation, &out, &started, plan.threads, global)
+}
+
+/// Writes an evaluation's files and report, and shows the scores.
+pub(super) fn report(
+    evaluation: &Evaluation,
+    out: &Path,
+    started: &str,
+    threads: usize,
+    global: &Global,
+) -> anyhow::Result<Exit> {
+    say_not_run(evaluation);
+    say_caveats(evaluation);
+    let results = files::write(evaluation, out, started, threads)?;
     let report = out.join("report");
     // The subjects' training records bring the cost axes.
     let runs = evaluation.models.iter().flat_map(|model| &model.runs).filter_map(|run| run.folder.clone());
     let folders: Vec<PathBuf> = std::iter::once(out.join(records::store::RECORDS_FILE)).chain(runs).collect();
-    let summary = super::report::render(&folders, &report, plan.suite.as_deref())?;
+    let summary = super::report::render(&folders, &report, evaluation.suite.as_deref())?;
     match global.format {
         Format::Json => output::json(&results)?,
         Format::Text => output::data(&summary)?,
     }
     output::note(&format!("results: {}\nreport:  {}", out.join("results.json").display(), report.join("index.html").display()));
-    debug_assert_eq!(manifest.status, RunStatus::Finished);
     Ok(Exit::Fine)
 }
 
@@ -156,7 +223,7 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
         None => args
             .task
             .iter()
-            .map(|task| request(args, &SuiteTask { name: task.clone(), num_fewshot: None, limit: None }))
+            .map(|task| request(args, &SuiteTask { name: task.clone(), num_fewshot: None, limit: None, requires: None }))
             .collect(),
     };
     let profile = match args.profile {
@@ -181,6 +248,10 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
     } else {
         args.model.iter().map(|model| find_model(&global.runs_dir, model)).collect::<anyhow::Result<_>>()?
     };
+    let chat = ChatOptions::from_flags(args.apply_chat_template, args.system.as_deref(), args.fewshot_as_multiturn)?;
+    if chat.is_some() {
+        check_chat_templates(&subjects)?;
+    }
     let available = provenance::mem_available_bytes().unwrap_or(4 << 30);
     Ok(Plan {
         suite: suite.map(|suite| suite.name),
@@ -191,9 +262,16 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
         data_note,
         offline: global.is_offline(),
         profile,
+        chat,
         runs_dir: global.runs_dir.clone(),
         threads: global.thread_count(),
         allow_code_execution: args.allow_code_execution,
+        unsafe_exec: args.unsafe_exec,
+        shard: args.shard.unwrap_or(Shard::ALL),
+        softmax: match args.softmax_dtype {
+            SoftmaxFlag::F32 => Softmax::F32,
+            SoftmaxFlag::Model => Softmax::Model,
+        },
         use_cache: !args.no_cache,
         max_memory: args.max_memory.unwrap_or(available / 2),
         dtype: global.dtype(),
@@ -205,7 +283,7 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
 fn default_data(asked: &[TaskRequest], profile: Profile, global: &Global) -> anyhow::Result<(Data, Option<String>)> {
     let (leaves, _) = expand(asked, &Data::Hub, profile)?;
     let mut ids = Vec::new();
-    for leaf in &leaves {
+    for leaf in leaves.iter().filter(|leaf| leaf.unsupported.is_none()) {
         ids.extend(tasks::task(&leaf.task, profile)?.spec().dataset.hub.clone());
     }
     let Some(id) = ids.first() else {
@@ -216,6 +294,19 @@ fn default_data(asked: &[TaskRequest], profile: Profile, global: &Global) -> any
         Ok(_) => (Data::Hub, None),
         Err(error) => (Data::Bundled, Some(format!("the hub's data sets cannot be had ({error})"))),
     })
+}
+
+/// Every model that is here has a chat template; one of the hub is checked once it is fetched.
+fn check_chat_templates(subjects: &[Subject]) -> anyhow::Result<()> {
+    for subject in subjects {
+        match subject {
+            Subject::Folder(folder) => drop(chat_template(Some(folder), "")?),
+            Subject::Hub(_) => {}
+            Subject::Config { name, .. } => drop(chat_template(None, name)?),
+            Subject::Run(run) => drop(chat_template(None, &run.config()?.name)?),
+        }
+    }
+    Ok(())
 }
 
 /// A suite by name or by file.
@@ -244,7 +335,12 @@ fn suite_tasks(suite: &SuiteConfig, args: &Args) -> anyhow::Result<Vec<TaskReque
 
 /// A suite's task with what the command line overrides.
 fn request(args: &Args, task: &SuiteTask) -> TaskRequest {
-    TaskRequest { task: task.name.clone(), num_fewshot: args.num_fewshot.or(task.num_fewshot), limit: args.limit.or(task.limit) }
+    TaskRequest {
+        task: task.name.clone(),
+        num_fewshot: args.num_fewshot.or(task.num_fewshot),
+        limit: args.limit.or(task.limit),
+        unsupported: task.requires.map(Requires::reason),
+    }
 }
 
 fn suite_subjects(suite: &SuiteConfig, seeds: &[u64]) -> anyhow::Result<Vec<Subject>> {
@@ -265,7 +361,8 @@ fn default_out(args: &Args, plan: &Plan) -> PathBuf {
         Some(suite) => format!("_suites/{suite}"),
         None => format!("_evals/{}", args.task.join("+")),
     };
-    plan.runs_dir.join(name)
+    let shard = args.shard.map(Shard::numbers).map(|(number, of)| format!("-shard-{number}-of-{of}"));
+    plan.runs_dir.join(name + &shard.unwrap_or_default())
 }
 
 fn subject_name(subject: &Subject) -> String {
@@ -282,7 +379,7 @@ fn subject_name(subject: &Subject) -> String {
 
 fn describe(plan: &Plan, out: &Path) -> anyhow::Result<String> {
     let mut rows = Vec::new();
-    for request in &plan.tasks {
+    for request in plan.tasks.iter().filter(|request| request.unsupported.is_none()) {
         let task = tasks::task(&request.task, plan.profile)?;
         let spec = task.spec();
         rows.push(vec![
@@ -327,52 +424,59 @@ fn say_not_run(evaluation: &Evaluation) {
     }
 }
 
-fn write(evaluation: &Evaluation, plan: &Plan, out: &Path, started: &str) -> anyhow::Result<(Value, Manifest)> {
-    let records_file = out.join(records::store::RECORDS_FILE);
-    // A repeated evaluation replaces its rows: they are functions of the same answers.
-    if records_file.exists() {
-        std::fs::remove_file(&records_file).with_context(|| format!("cannot replace `{}`", records_file.display()))?;
+/// What a reader of the scores must know, one line per task: failures, cut prompts, answers that were not found, files that are not the
+/// published split, scores that guessing explains.
+fn say_caveats(evaluation: &Evaluation) {
+    for model in &evaluation.models {
+        for leaf in evaluation.leaves() {
+            let Some(results) = model.results(leaf) else { continue };
+            let sum = |count: fn(&TaskResult) -> usize| results.iter().map(|result| count(result)).sum::<usize>();
+            let asked = sum(|result| result.samples.len());
+            let mut caveats: Vec<String> = [
+                (sum(|result| result.failed), "without a score"),
+                (sum(|result| result.truncated), "with a prompt cut on the left"),
+                (sum(|result| result.boundary), "with a token across context and continuation"),
+                (sum(TaskResult::unparsed), "without an answer that can be read"),
+            ]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} of {asked} documents {what}"))
+            .collect();
+            let first = results[0];
+            if let (None, Some(published)) = (first.limit, first.spec.dataset.num_docs)
+                && published != first.samples.len()
+                && evaluation.settings.get("tier").is_some_and(|tier| tier == "full")
+            {
+                caveats.push(format!("{} documents where the published split has {published}", first.samples.len()));
+            }
+            caveats.extend(first.fewshot_note.clone());
+            if !caveats.is_empty() {
+                output::note(&format!("{}: {leaf}: {}", model.name, caveats.join("; ")));
+            }
+        }
     }
-    let run_id = format!("_suites/{}", plan.suite.as_deref().unwrap_or("tasks"));
-    let manifest = Manifest {
-        run_id: run_id.clone(),
-        command: provenance::command(),
-        started_utc: started.to_owned(),
-        finished_utc: Some(provenance::utc_now()),
-        status: RunStatus::Finished,
-        host: provenance::host(plan.threads),
-        build: provenance::build(),
-        ..Manifest::default()
-    };
-    let mut writer = RecordWriter::open(&records_file)?;
-    let rows: Vec<_> = evaluation.rows().into_iter().map(|row| records::Row { run_id: run_id.clone(), ..row }.seal()).collect();
-    writer.append(&rows)?;
-    manifest.save(&out.join(records::store::MANIFEST_FILE))?;
-    evaluation.write_samples(out)?;
-    let build = &manifest.build;
-    let provenance = json!({
-        "suite": plan.suite,
-        "profile": plan.profile.name(),
-        "data": match &plan.data {
-            Data::Bundled => "bundled".to_owned(),
-            Data::Folder(folder) => folder.display().to_string(),
-            Data::Hub => "hub".to_owned(),
-        },
-        "data_note": plan.data_note,
-        "tier": if matches!(plan.data, Data::Bundled) { "demo" } else { "full" },
-        "command": manifest.command,
-        "started_utc": manifest.started_utc,
-        "finished_utc": manifest.finished_utc,
-        "harness_version": build.harness_version,
-        "git_commit": build.git_commit,
-        "git_dirty": build.git_dirty,
-        "dtype": format!("{:?}", plan.dtype).to_lowercase(),
-        "numerics": "f32",
-        "threads": plan.threads,
-        "code_execution": evaluation.sandbox,
-        "host_fingerprint": manifest.host.host_fingerprint,
-    });
-    let results = evaluation.to_json(provenance)?;
-    write_atomic(&out.join("results.json"), (serde_json::to_string_pretty(&results)? + "\n").as_bytes())?;
-    Ok((results, manifest))
+}
+
+/// Shows what `--verify` found.
+fn report_verification(checks: &[verify::Check], global: &Global) -> anyhow::Result<Exit> {
+    let holds = checks.iter().all(verify::Check::holds);
+    match global.format {
+        Format::Json => output::json(&checks)?,
+        Format::Text => {
+            let rows: Vec<Vec<String>> = checks
+                .iter()
+                .map(|check| {
+                    let largest = format!("{:.1e}", check.largest_difference);
+                    vec![check.task.clone(), check.documents.to_string(), largest, check.deviations.len().to_string()]
+                })
+                .collect();
+            output::data(&output::columns(&["task", "documents", "largest difference (nats)", "deviations"], &rows))?;
+            for deviation in checks.iter().flat_map(|check| &check.deviations) {
+                output::line(deviation)?;
+            }
+            let verdict = if holds { "this build gives" } else { "this build DOES NOT give" };
+            output::line(&format!("{verdict} what {} gives", verify::REFERENCE))?;
+        }
+    }
+    Ok(if holds { Exit::Fine } else { Exit::Against })
 }

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
-use records::write_atomic;
+use records::{Row, write_atomic};
 use reports::Records;
-use reports::gate::{self, GateInput, GateReport, GateRules, RuleKind};
+use reports::gate::{self, GateInput, GateReport, GateRules, Rule, RuleKind};
 
 use super::{Exit, Format, Global, eval, output};
 use crate::config::{SuiteConfig, TrainConfig};
@@ -38,6 +38,7 @@ const FIRST_LOOK: usize = 10;
 Examples:
   harness gate                                      measure the smoke subjects and judge them by ci/gate.toml
   harness gate --candidate runs/_gate               judge records that are there
+  harness gate --rules ci/gate-time.toml --reference-program base/harness    step times of this build against another one's
   harness gate accept --reason \"wider MLP, see log\"  the values of now become the stored baseline
   harness gate explain \"rw+lr step time\"            what a rule compares and what to do about its verdict
 
@@ -88,6 +89,9 @@ pub struct CheckArgs {
     /// Stop asking for more pairs after this long
     #[arg(long, value_name = "SECONDS", default_value_t = 900.0)]
     pub time_budget_s: f64,
+    /// Another build of this program, such as the merge base's: side A of the noisy rules, on the same subjects
+    #[arg(long, value_name = "FILE", conflicts_with = "candidate")]
+    pub reference_program: Option<PathBuf>,
     /// Time even in a build with debug assertions
     #[arg(long)]
     pub allow_debug_assertions: bool,
@@ -141,7 +145,7 @@ fn check(args: &CheckArgs, global: &Global) -> anyhow::Result<Exit> {
         Format::Json => output::data(&gate::json(&report))?,
         Format::Text => output::data(&gate::text(&report))?,
     }
-    output::note(&format!("verdicts: {}", out.join("gate.{json,md,xml,sarif}").display()));
+    output::note(&format!("verdicts: {}", out.join("gate.{json,md,xml,sarif,annotations}").display()));
     Ok(if report.exit_code == 0 { Exit::Fine } else { Exit::Against })
 }
 
@@ -257,12 +261,82 @@ fn measure_stored(
     Ok(())
 }
 
+/// The suite's name, also where a file was given.
+fn suite_name(args: &CheckArgs) -> String {
+    Path::new(&args.suite).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 fn options(args: &CheckArgs, out: PathBuf, threads: usize) -> MeasureOptions {
     MeasureOptions {
-        suite: format!("gate-{}", args.suite),
+        suite: format!("gate-{}", suite_name(args)),
         allow_debug_assertions: args.allow_debug_assertions,
         ..MeasureOptions::new(out, threads)
     }
+}
+
+/// Subjects that are timed side by side, the first being side A.
+struct Timed {
+    subjects: Vec<SubjectSpec>,
+    probes: Vec<&'static dyn Probe>,
+    options: MeasureOptions,
+}
+
+/// What has to be timed for the rules: the suite's subjects against its first one, or each subject of this build against itself in the
+/// reference program. Nothing when no rule needs a clock.
+fn timed(
+    args: &CheckArgs,
+    global: &Global,
+    rules: &GateRules,
+    subjects: &[SubjectSpec],
+    out: &Path,
+) -> anyhow::Result<Vec<Timed>> {
+    let needed_by = |kinds: &[RuleKind]| {
+        let is_noisy = |probe: &&'static dyn Probe| {
+            let of_probe = |metric: &str| probes::for_metric(metric).is_some_and(|found| found.name() == probe.name());
+            rules.rules.iter().any(|rule| kinds.contains(&rule.kind) && of_probe(&rule.metric))
+        };
+        probes_for(rules, &[Kind::Timing]).into_iter().filter(is_noisy).collect::<Vec<_>>()
+    };
+    let timing = |suite: String, folder: PathBuf| {
+        let options = options(args, folder, global.thread_count());
+        MeasureOptions { suite, ..options }
+    };
+    let Some(program) = &args.reference_program else {
+        let probes = needed_by(&[RuleKind::Noisy, RuleKind::Budget]);
+        let options = timing(format!("gate-{}", suite_name(args)), out.join("pairs"));
+        return Ok(if probes.is_empty() { Vec::new() } else { vec![Timed { subjects: subjects.to_vec(), probes, options }] });
+    };
+    if !program.is_file() {
+        bail!("--reference-program: expected a program, found none at `{}`", program.display());
+    }
+    if !needed_by(&[RuleKind::Budget]).is_empty() {
+        return Err(anyhow!("--reference-program: expected no timed budget rule in `{}`, found one", args.rules.display())).hint(
+            "a budget compares variants of one build: keep such rules in a file of their own, judged without a reference program",
+        );
+    }
+    let probes = needed_by(&[RuleKind::Noisy]);
+    let is_judged =
+        |subject: &&SubjectSpec| rules.rules.iter().any(|rule| rule.kind == RuleKind::Noisy && is_about(rule, subject));
+    let each = subjects.iter().filter(is_judged).map(|subject| {
+        let reference = SubjectSpec { program: Some(program.clone()), ..subject.clone() };
+        // A suite, and so a run, of its own per subject: pairs of two subjects never mix.
+        let options = timing(format!("gate-revision-{}", subject.config.name), out.join("revision").join(&subject.config.name));
+        Timed { subjects: vec![reference, subject.clone()], probes: probes.clone(), options }
+    });
+    Ok(if probes.is_empty() { Vec::new() } else { each.collect() })
+}
+
+/// Whether a rule's filter takes the subject, whatever it says about other columns.
+fn is_about(rule: &Rule, subject: &SubjectSpec) -> bool {
+    let row = Row {
+        metric: rule.metric.clone(),
+        subject: Some(subject.config.name.clone()),
+        variant: Some(subject.config.variant()),
+        ..Row::default()
+    };
+    let others: Vec<&str> =
+        rule.filter.keys().map(String::as_str).filter(|column| !matches!(*column, "subject" | "variant")).collect();
+    rule.selects(&row, &others)
 }
 
 /// Measures, judges, and measures more pairs until every noisy rule is decided or the time is over.
@@ -275,33 +349,26 @@ fn measure_and_judge(
 ) -> anyhow::Result<GateReport> {
     let started = Instant::now();
     let subjects = subjects(&args.suite)?;
+    let timed = timed(args, global, rules, &subjects, out)?;
     measure_stored(args, global, rules, &subjects, out)?;
-    let timed: Vec<&'static dyn Probe> = {
-        let is_noisy = |probe: &&'static dyn Probe| {
-            let of_probe = |metric: &str| probes::for_metric(metric).is_some_and(|found| found.name() == probe.name());
-            let noisy = |kind| matches!(kind, RuleKind::Noisy | RuleKind::Budget);
-            rules.rules.iter().any(|rule| noisy(rule.kind) && of_probe(&rule.metric))
-        };
-        probes_for(rules, &[Kind::Timing]).into_iter().filter(is_noisy).collect()
-    };
-    let pairs_out = out.join("pairs");
     let (mut main_pairs, mut confirmation_pairs) = (0u32, 0u32);
     let mut wanted = if timed.is_empty() { (0, 0) } else { (FIRST_LOOK, 0) };
     loop {
         let batches = [(wanted.0 as u32, &mut main_pairs, 0), (wanted.1 as u32, &mut confirmation_pairs, 1)];
         for (count, done, trial) in batches {
-            if count > 0 {
-                let pairs = *done..*done + count;
+            if count == 0 {
+                continue;
+            }
+            for Timed { subjects, probes, options } in &timed {
                 let plan = Plan {
-                    pairs,
+                    pairs: *done..*done + count,
                     with_aa: trial == 0,
                     trial,
-                    ..Plan::new(subjects.clone(), timed.clone(), Workload::default(), 0)
+                    ..Plan::new(subjects.clone(), probes.clone(), Workload::default(), 0)
                 };
-                let fresh = trial == 0 && *done == 0;
-                measure(&plan, &MeasureOptions { fresh, ..options(args, pairs_out.clone(), global.thread_count()) })?;
-                *done += count;
+                measure(&plan, &MeasureOptions { fresh: trial == 0 && *done == 0, ..options.clone() })?;
             }
+            *done += count;
         }
         let report = judge(args, rules, &Records::load(&[out.to_owned()])?, baseline)?;
         wanted = if timed.is_empty() { (0, 0) } else { report.wanted_pairs() };
@@ -319,12 +386,10 @@ fn write_outputs(report: &GateReport, rules: &Path, out: &Path) -> anyhow::Resul
         ("gate.md", gate::markdown(report)),
         ("gate.xml", gate::junit(report)),
         ("gate.sarif", gate::sarif(report, &rules.display().to_string())),
+        ("gate.annotations", gate::annotations(report)),
     ];
     for (name, text) in files {
         write_atomic(&out.join(name), text.as_bytes())?;
-    }
-    if std::env::var_os("GITHUB_ACTIONS").is_some() {
-        output::data(&gate::annotations(report))?;
     }
     Ok(())
 }

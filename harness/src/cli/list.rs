@@ -1,12 +1,13 @@
 //! `list`: everything that exists, by name. `--format json` is complete: every model config with its exact parameter count.
 
 use super::{Exit, Format, Global, output};
-use crate::config::{SuiteConfig, TrainConfig};
+use crate::config::{RunConfig, SuiteConfig};
+use crate::eval::vision;
 use crate::run;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use laurel::{PRESETS, ResidualConfig};
-use models::{Model as _, ModelConfig};
+use models::{ImageModelConfig, ModelConfig};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -86,19 +87,38 @@ fn models(folder: &Path) -> anyhow::Result<Listing> {
     let mut listing =
         Listing { header: &["model", "variant", "layers", "width", "params", "of LAuReL", "config"], rows: vec![], json: vec![] };
     for file in config_files(folder)? {
-        let config = TrainConfig::load(&file, &[], None)?;
-        let count = config.model.num_params();
-        let ModelConfig::Decoder(model) = &config.model;
-        listing.json.push(json!({
-            "name": config.name, "config": file, "tier": config.tier, "family": config.model.family(), "variant": config.variant(),
-            "num_hidden_layers": model.num_layers(), "hidden_size": model.hidden_size, "vocab_size": model.vocab_size,
-            "params_total": count.total, "params_embedding": count.embedding, "params_non_embedding": count.non_embedding(),
-            "params_laurel": count.laurel, "sequence_length": config.data.sequence_length, "max_steps": config.max_steps,
-        }));
-        let numbers = [model.num_layers(), model.hidden_size, count.total, count.laurel].map(|number| number.to_string());
-        listing
-            .rows
-            .push([vec![config.name.clone(), config.variant()], numbers.to_vec(), vec![file.display().to_string()]].concat());
+        let config = RunConfig::load(&file, &[], None)?;
+        let count = config.num_params();
+        let mut row = json!({
+            "name": config.name(), "config": file, "variant": config.variant(), "params_total": count.total,
+            "params_embedding": count.embedding, "params_non_embedding": count.non_embedding(), "params_laurel": count.laurel,
+            "max_steps": config.max_steps(),
+        });
+        let (own, layers, width) = match &config {
+            RunConfig::Language(config) => {
+                let ModelConfig::Decoder(model) = &config.model;
+                let own = json!({
+                    "tier": config.tier, "family": config.model.family(), "num_hidden_layers": model.num_layers(),
+                    "hidden_size": model.hidden_size, "vocab_size": model.vocab_size, "sequence_length": config.data.sequence_length,
+                });
+                (own, model.num_layers(), model.hidden_size)
+            }
+            RunConfig::Images(config) => {
+                let ImageModelConfig::Resnet(model) = &config.model;
+                let own = json!({
+                    "tier": config.tier, "family": config.model.family(), "num_hidden_layers": model.num_layers(),
+                    "hidden_size": model.head_inputs(), "num_classes": model.num_classes, "image_size": config.data.transform.size,
+                });
+                (own, model.num_layers(), model.head_inputs())
+            }
+        };
+        if let (Value::Object(row), Value::Object(own)) = (&mut row, own) {
+            row.extend(own);
+        }
+        listing.json.push(row);
+        let numbers = [layers, width, count.total, count.laurel].map(|number| number.to_string());
+        let names = vec![config.name().to_owned(), config.variant()];
+        listing.rows.push([names, numbers.to_vec(), vec![file.display().to_string()]].concat());
     }
     Ok(listing)
 }
@@ -106,7 +126,8 @@ fn models(folder: &Path) -> anyhow::Result<Listing> {
 fn tasks() -> Listing {
     let mut listing =
         Listing { header: &["task", "group", "version", "shots", "metric", "chance", "documents"], rows: vec![], json: vec![] };
-    for spec in tasks::list() {
+    let pictures = vision::TASKS.iter().map(|task| vision::task::spec(Some(task), task.name, None, task.num_classes));
+    for spec in tasks::list().into_iter().chain(pictures) {
         let chance = if spec.chance == 0.0 { "0".to_owned() } else { format!("{:.3}", spec.chance) };
         let documents =
             serde_json::to_value(&spec.dataset).ok().and_then(|facts| facts.get("num_docs").cloned()).unwrap_or(Value::Null);

@@ -1,28 +1,45 @@
 //! `measure`: parameters, FLOPs, step times, latencies, memory — and the hidden `worker` that takes one of them.
 
 use super::global::CpuFeaturesFlag;
-use super::train::check_device;
 use super::{Exit, Format, Global, output};
 use crate::config::{SuiteConfig, TrainConfig, nearest};
 use crate::error::Hint as _;
+use crate::measure::parent::add_rows;
 use crate::measure::plan::MEMORY_ROUNDS;
 use crate::measure::probes::{self, Kind, Probe};
+use crate::measure::subject::{InferenceDtype, Peak};
 use crate::measure::table::{self, Cost};
-use crate::measure::{MeasureOptions, PROBES, Plan, SubjectSpec, Workload, measure, worker};
+use crate::measure::{MeasureOptions, PROBES, Plan, SubjectSpec, Workload, criterion, measure, quality, worker};
+use crate::plan::Shard;
 use crate::run::RunDirectory;
 use anyhow::{Context as _, anyhow, bail};
+use candle_core::{DType, Device};
 use laurel::{PRESETS, ResidualConfig};
 use models::ModelConfig;
 use records::store::RECORDS_FILE;
+use reports::number::quantity;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where the named subjects of a suite live.
 const CONFIGS: &str = "configs";
-/// The probes of a plain `measure`; `ballast` checks the instrument and runs on request.
-const DEFAULT_PROBES: [&str; 8] =
-    ["params", "flops", "train_step", "prefill", "ttft", "decode", "train_memory", "inference_memory"];
+/// The probes of a plain `measure`; `ballast` checks the instrument, `predicted_memory` is for what
+/// does not fit; both run on request.
+const DEFAULT_PROBES: [&str; 12] = [
+    "params",
+    "flops",
+    "train_step",
+    "train_split",
+    "utilisation",
+    "prefill",
+    "ttft",
+    "decode",
+    "train_energy",
+    "request_energy",
+    "train_memory",
+    "inference_memory",
+];
 
 /// Arguments of `measure`.
 #[derive(Debug, clap::Args)]
@@ -31,6 +48,10 @@ Examples:
   harness measure --config configs/train/lm-tiny-plain.toml --residual rw,rw+lr
   harness measure --config configs/train/lm-tiny-plain.toml --config configs/train/lm-tiny-rw.toml --probe train_step --pairs 20 --aa
   harness measure --config configs/train/llm-4b-plain.toml --residual rw+lr --rank 64 --probe params,flops
+  harness measure --config configs/train/llm-1b-plain.toml --residual rw+lr --dtype bf16 --probe prefill,decode,inference_memory
+  harness measure --shard 2/4 --out shard-2                       one of four machines or jobs; then: harness merge shard-* --out all
+  harness measure --from-criterion target/criterion               results of `cargo bench`, as records
+  harness measure --target-val-loss 2.5                           from the logs of runs: seconds of training to that loss
   harness measure --dry-run
 
 The first subject is the reference. Each sample is one fresh process; subjects take turns (A B C, C B A), so that they pair. Repeating
@@ -84,6 +105,18 @@ pub struct Args {
     /// Forget earlier records in the folder
     #[arg(long)]
     pub fresh: bool,
+    /// Measure this part of the plan only; `merge` joins the folders of all parts
+    #[arg(long, value_name = "I/N", default_value = "1/1")]
+    pub shard: Shard,
+    /// The rate that `mfu` refers to: device, dtype, dense
+    #[arg(long, value_name = "NAME=FLOP/s")]
+    pub peak: Option<Peak>,
+    /// Measure nothing, import criterion's results from this folder (target/criterion)
+    #[arg(long, value_name = "DIR", conflicts_with = "target_val_loss")]
+    pub from_criterion: Option<PathBuf>,
+    /// Measure nothing, read from the logs of the subjects' runs when they first reached this validation loss
+    #[arg(long, value_name = "LOSS")]
+    pub target_val_loss: Option<f64>,
     /// Say what would be measured, and about how long it takes
     #[arg(long)]
     pub dry_run: bool,
@@ -107,7 +140,20 @@ pub fn run_worker(_: &WorkerArgs, _: &Global) -> anyhow::Result<Exit> {
 
 /// Runs the command.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
-    check_device(global)?;
+    if !matches!(global.device()?, Device::Cpu) {
+        bail!("--device: expected `cpu` for measuring, found `{}`", global.device);
+    }
+    if let Some(folder) = &args.from_criterion {
+        return add(criterion::rows(folder, args.keep_raw)?, args, global);
+    }
+    if let Some(target) = args.target_val_loss {
+        if !target.is_finite() {
+            bail!("--target-val-loss: expected a number, found {target}");
+        }
+        let plan = plan(args, global)?;
+        let names: Vec<&str> = plan.subjects.iter().map(|subject| subject.config.name.as_str()).collect();
+        return add(quality::rows(&global.runs_dir, &names, target)?, args, global);
+    }
     let plan = plan(args, global)?;
     let options = options(args, global);
     if args.dry_run {
@@ -116,6 +162,33 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     }
     let rows = measure(&plan, &options)?;
     print(&plan, &rows, &options.out.join(RECORDS_FILE), global)?;
+    Ok(Exit::Fine)
+}
+
+/// Stores rows that were read rather than measured, and prints them.
+fn add(rows: Vec<records::Row>, args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    let options = options(args, global);
+    let (rows, new) = add_rows(rows, &options)?;
+    let file = options.out.join(RECORDS_FILE);
+    if global.format == Format::Json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|row| json!({"subject": row.subject, "seed": row.seed, "metric": row.metric, "value": row.value, "unit": row.unit, "status": row.status.to_string(), "reason": row.reason}))
+            .collect();
+        output::json(&json!({"records": file, "added": new, "rows": rows}))?;
+        return Ok(Exit::Fine);
+    }
+    let cells = rows.iter().map(|row| {
+        let value = row.value.map_or_else(|| row.reason.clone().unwrap_or_default(), |value| quantity(value, &row.unit));
+        vec![
+            row.subject.clone().unwrap_or_default(),
+            row.seed.map_or_else(String::new, |seed| seed.to_string()),
+            row.metric.clone(),
+            value,
+        ]
+    });
+    output::data(&output::columns(&["subject", "seed", "metric", "value"], &cells.collect::<Vec<_>>()))?;
+    output::line(&format!("{new} of {} rows are new; records in {}", rows.len(), file.display()))?;
     Ok(Exit::Fine)
 }
 
@@ -152,9 +225,20 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
         batch: args.batch.unwrap_or(1),
         prompt_length: args.prompt_length,
         output_length: args.output_length,
+        inference_dtype: match global.dtype() {
+            DType::F32 => InferenceDtype::F32,
+            DType::BF16 => InferenceDtype::Bf16,
+            other => bail!("--dtype: expected `f32` or `bf16` for inference, found {other:?}"),
+        },
+        peak: args.peak.clone(),
         ..Workload::default()
     };
-    Ok(Plan { with_aa: args.aa, memory_rounds: MEMORY_ROUNDS, ..Plan::new(subjects, chosen_probes(args)?, workload, args.pairs) })
+    Ok(Plan {
+        shard: args.shard,
+        with_aa: args.aa,
+        memory_rounds: MEMORY_ROUNDS,
+        ..Plan::new(subjects, chosen_probes(args)?, workload, args.pairs)
+    })
 }
 
 /// The probes asked for. Without a choice a build that may not time measures the rest, and says so.

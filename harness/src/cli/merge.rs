@@ -1,6 +1,7 @@
-//! `merge`: joins the records of shards, runs or folders into one file, each record once.
+//! `merge`: joins the shards of an evaluation into its result, or the records of runs and folders into one file, each record once.
 
 use super::{Exit, Format, Global, output};
+use crate::eval::shards::{self, SHARD_FILE, ShardFile};
 use anyhow::{Context as _, bail};
 use records::store::{MANIFEST_FILE, RECORDS_FILE};
 use records::{Manifest, RecordWriter, Row, read_rows};
@@ -15,6 +16,8 @@ Examples:
   harness merge shard-1 shard-2 shard-3 --out merged
   harness merge runs --out all-records                      every records.jsonl below `runs`
 
+  harness merge eval-1 eval-2 eval-3 --out eval             folders of `harness eval --shard i/3`: the result of the whole
+
 Host, build and input columns are filled in from the manifest beside each file. Merging twice changes nothing.")]
 pub struct Args {
     /// Record files, or folders searched for `records.jsonl`
@@ -27,6 +30,18 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    let is_shard = |input: &&PathBuf| input.join(SHARD_FILE).is_file();
+    match args.inputs.iter().filter(is_shard).count() {
+        0 => {}
+        count if count == args.inputs.len() => {
+            let load = |input: &PathBuf| Ok((input.clone(), ShardFile::load(input)?));
+            let whole = shards::join(args.inputs.iter().map(load).collect::<anyhow::Result<_>>()?)?;
+            return super::eval::report(&whole.evaluation, &args.out, &whole.started_utc, whole.threads, global);
+        }
+        count => {
+            bail!("expected shards of an evaluation or folders of records, found {count} shards among {}", args.inputs.len())
+        }
+    }
     let target = args.out.join(RECORDS_FILE);
     let mut files = Vec::new();
     for input in &args.inputs {

@@ -8,8 +8,10 @@
 pub mod compare;
 pub mod completions;
 pub mod data;
+pub mod data_images;
 pub mod doctor;
 pub mod eval;
+pub mod eval_vision;
 pub mod gate;
 pub mod global;
 pub mod list;
@@ -21,6 +23,7 @@ pub mod sandbox;
 pub mod selfcheck;
 pub mod sweep;
 pub mod train;
+mod train_images;
 
 pub use global::{Format, Global};
 

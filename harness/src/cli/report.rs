@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use reports::Records;
+use reports::Study;
 use reports::render::{Style, render as render_table};
 use reports::report::{ReportOptions, build_report, build_tables};
 
@@ -89,9 +89,9 @@ pub fn render(folders: &[PathBuf], out: &Path, suite: Option<&str>) -> anyhow::R
         .join("\n"))
 }
 
-fn load(folders: &[PathBuf]) -> anyhow::Result<Records> {
+fn load(folders: &[PathBuf]) -> anyhow::Result<Study> {
     let records =
-        Records::load(folders).hint("records come from `harness train`, `eval` and `measure`; name their folder with --from")?;
+        Study::load(folders).hint("records come from `harness train`, `eval` and `measure`; name their folder with --from")?;
     for warning in records.warnings() {
         output::note(&format!("warning: {warning}"));
     }

@@ -9,7 +9,7 @@ use tasks::{DataSource, LanguageModel as _, Profile, Request, Response};
 use super::{Exit, Format, Global, output};
 use crate::error::Hint as _;
 use crate::eval::suite::{Subject, find_model, load_hub_model, load_run};
-use crate::eval::{AnswerOptions, Budget, Evaluator, LoadedModel, ResponseCache};
+use crate::eval::{AnswerOptions, Budget, Evaluator, LoadedModel, ResponseCache, Softmax};
 
 /// Largest difference that rounding in another order may cause, nats (tasks.md section 3, rule 3).
 const TOLERANCE: f64 = 1e-4;
@@ -63,7 +63,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let requests = requests(args)?;
     let base = Budget::default();
     let ask = |budget: Budget, requests: &[Request]| {
-        Evaluator::new(&model, AnswerOptions { profile: Profile::Canonical, budget }).answer(requests)
+        let options = AnswerOptions { profile: Profile::Canonical, budget, softmax: Softmax::F32 };
+        Evaluator::new(&model, options).answer(requests)
     };
     let reference = ask(base, &requests);
     let reversed: Vec<Request> = requests.iter().rev().cloned().collect();
@@ -72,15 +73,15 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let mut ways = vec![
         (
             "one request at a time, nothing shared",
-            ask(Budget { batch_tokens: 1, cache_tokens: 1, share_prefixes: false }, &requests),
+            ask(Budget { batch_tokens: usize::MAX, cache_tokens: 1, decode_rows: 1, share_prefixes: false }, &requests),
         ),
         ("no prefix sharing", ask(Budget { share_prefixes: false, ..base }, &requests)),
-        ("small batches", ask(Budget { batch_tokens: 256, cache_tokens: 2048, ..base }, &requests)),
+        ("small batches", ask(Budget { batch_tokens: 61, cache_tokens: 2048, decode_rows: 3, ..base }, &requests)),
         ("requests in reverse order", from_reversed),
     ];
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("cache.jsonl");
-    let options = AnswerOptions { profile: Profile::Canonical, budget: base };
+    let options = AnswerOptions { profile: Profile::Canonical, budget: base, softmax: Softmax::F32 };
     // Half of the answers come from a cache, as after a kill.
     let mut cache = ResponseCache::open(&path)?;
     Evaluator::new(&model, options).with_cache(&mut cache).answer(&requests[..requests.len() / 2]);

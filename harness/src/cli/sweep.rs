@@ -1,15 +1,15 @@
 //! `sweep`: a grid of settings × seeds, one run after another.
 
 use super::{Exit, Format, Global, output};
-use crate::config::{SweepConfig, TrainConfig, sweep::SweepRun};
+use crate::config::{RunConfig, SweepConfig, sweep::SweepRun};
 use crate::error::Hint as _;
 use crate::plan::Shard;
 use crate::run::RunDirectory;
 use crate::sweep;
-use crate::train::{Summary, TrainOptions};
+use crate::train::{self, TrainOptions, estimate::Estimate};
 use anyhow::{Context as _, anyhow, bail};
-use models::Model as _;
 use serde_json::json;
+use std::collections::{BTreeMap, btree_map::Entry};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -58,7 +58,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     if args.jobs > 1 && !args.dry_run {
         run_processes(&runs, args, global)?;
     }
-    let configs: Vec<TrainConfig> = runs.into_iter().map(|(_, config)| config).collect();
+    let configs: Vec<RunConfig> = runs.into_iter().map(|(_, config)| config).collect();
     if args.dry_run {
         print_plan(&configs, global)?;
         return Ok(Exit::Fine);
@@ -76,7 +76,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
 }
 
 /// Trains each run in a process of its own, `jobs` at a time.
-fn run_processes(runs: &[(SweepRun, TrainConfig)], args: &Args, global: &Global) -> anyhow::Result<()> {
+fn run_processes(runs: &[(SweepRun, RunConfig)], args: &Args, global: &Global) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot find this program's file")?;
     let threads = (global.thread_count() / args.jobs).max(1);
     let mut running: Vec<Child> = Vec::new();
@@ -115,25 +115,54 @@ fn wait_for_one(running: &mut Vec<Child>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print_plan(configs: &[TrainConfig], global: &Global) -> anyhow::Result<()> {
+fn print_plan(configs: &[RunConfig], global: &Global) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     let mut json_rows = Vec::new();
+    let mut total_s = 0.0;
+    let mut estimates: BTreeMap<String, Estimate> = BTreeMap::new();
     for config in configs {
-        let run = RunDirectory::of(&global.runs_dir, config);
+        let run = RunDirectory::with_id(&global.runs_dir, &config.run_id());
         let state = match (run.is_finished()?, run.newest_checkpoint()?) {
             (true, _) => "finished".to_owned(),
             (false, Some(checkpoint)) => format!("step {}", checkpoint.state.step),
             (false, None) => "new".to_owned(),
         };
-        let params = config.model.num_params().total;
+        let params = config.num_params().total;
+        // Seeds of one config take the same.
+        let estimate = match config {
+            RunConfig::Images(config) => Some(match estimates.entry(config.sha256()) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(new) => *new.insert(train::estimate::estimate(config)?),
+            }),
+            RunConfig::Language(_) => None,
+        };
         json_rows.push(json!({
-            "run_id": config.run_id().as_str(), "variant": config.variant(), "params_total": params, "steps": config.max_steps, "state": state,
+            "run_id": config.run_id().as_str(), "variant": config.variant(), "params_total": params, "steps": config.max_steps(), "state": state,
+            "estimate": estimate,
         }));
-        rows.push(vec![config.run_id().to_string(), config.variant(), params.to_string(), config.max_steps.to_string(), state]);
+        let mut row =
+            vec![config.run_id().to_string(), config.variant(), params.to_string(), config.max_steps().to_string(), state];
+        if let Some(estimate) = estimate {
+            total_s += estimate.train_s;
+            row.extend([output::bytes(estimate.memory_bytes as f64), output::duration(estimate.train_s)]);
+        }
+        rows.push(row);
     }
     match global.format {
         Format::Json => output::json(&json_rows),
-        Format::Text => output::data(&output::columns(&["run", "variant", "params", "steps", "state"], &rows)),
+        Format::Text if estimates.is_empty() => {
+            output::data(&output::columns(&["run", "variant", "params", "steps", "state"], &rows))
+        }
+        Format::Text => {
+            let header = ["run", "variant", "params", "steps", "state", "memory", "train time"];
+            output::data(&output::columns(&header, &rows))?;
+            output::note(&format!(
+                "{} runs, {} of training on this machine, one after another; measured on a few pictures, without decoding and evaluation",
+                configs.len(),
+                output::duration(total_s)
+            ));
+            Ok(())
+        }
     }
 }
 
@@ -142,10 +171,12 @@ fn print_outcomes(outcomes: &[sweep::Outcome], global: &Global) -> anyhow::Resul
         let rows: Vec<_> = outcomes
             .iter()
             .map(|outcome| match &outcome.result {
-                Ok(summary) => json!({
-                    "run_id": outcome.config.run_id().as_str(), "status": "ok", "val_loss": summary.val_loss,
-                    "bits_per_byte": summary.bits_per_byte, "train_s": summary.train_s,
-                }),
+                Ok(summary) => {
+                    let [(first, a), (second, b)] = summary.headline();
+                    json!({
+                        "run_id": outcome.config.run_id().as_str(), "status": "ok", first: a, second: b, "train_s": summary.train_s(),
+                    })
+                }
                 Err(error) => {
                     json!({"run_id": outcome.config.run_id().as_str(), "status": "failed", "reason": format!("{error:#}")})
                 }
@@ -154,22 +185,17 @@ fn print_outcomes(outcomes: &[sweep::Outcome], global: &Global) -> anyhow::Resul
         return output::json(&rows);
     }
     let missing = || "—".to_owned();
+    let done = || outcomes.iter().filter_map(|outcome| outcome.result.as_ref().ok());
+    // A sweep is of one kind of run; its first finished one names the numbers.
+    let names = done().next().map_or(["", ""], |summary| summary.headline().map(|(name, _)| name));
     let rows: Vec<_> = outcomes
         .iter()
         .map(|outcome| {
-            let number = |of: fn(&Summary) -> f64| {
-                outcome.result.as_ref().map_or_else(|_| missing(), |summary| format!("{:.4}", of(summary)))
-            };
-            let seconds = outcome.result.as_ref().map_or_else(|_| missing(), |summary| output::duration(summary.train_s));
-            let id = outcome.config.run_id().to_string();
-            vec![
-                id,
-                outcome.config.variant(),
-                number(|summary| summary.val_loss),
-                number(|summary| summary.bits_per_byte),
-                seconds,
-            ]
+            let summary = outcome.result.as_ref().ok();
+            let number = |at: usize| summary.map_or_else(missing, |summary| format!("{:.4}", summary.headline()[at].1));
+            let seconds = summary.map_or_else(missing, |summary| output::duration(summary.train_s()));
+            vec![outcome.config.run_id().to_string(), outcome.config.variant(), number(0), number(1), seconds]
         })
         .collect();
-    output::data(&output::columns(&["run", "variant", "val_loss", "bits_per_byte", "train time"], &rows))
+    output::data(&output::columns(&["run", "variant", names[0], names[1], "train time"], &rows))
 }

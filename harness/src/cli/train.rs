@@ -1,8 +1,8 @@
 //! `train`: one run from one config.
 
 use super::global::DtypeFlag;
-use super::{Exit, Format, Global, output};
-use crate::config::TrainConfig;
+use super::{Exit, Format, Global, output, train_images};
+use crate::config::{RunConfig, TrainConfig};
 use crate::error::Hint as _;
 use crate::plan;
 use crate::run::RunDirectory;
@@ -21,6 +21,7 @@ Examples:
   harness train --config configs/train/lm-tiny-rw+lr.toml --seed 1 --max-steps 50
   harness train --config configs/train/lm-tiny-plain.toml --set optimizer.learning_rate=2e-3 --set name=lm-tiny-plain-2e-3
   harness train --config configs/train/table5-rw.toml --dry-run
+  harness train --config configs/train/resnet20-cifar10-rw+lr.toml --seed 1
 
 The run's folder is runs/<name>/<config hash>-s<seed>. Repeating the command resumes an interrupted run and skips a finished one.")]
 pub struct Args {
@@ -53,16 +54,17 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let mut sets = args.sets.clone();
     sets.extend(args.max_steps.map(|steps| format!("max_steps={steps}")));
     sets.extend(global.numerics_set());
-    let config = TrainConfig::load(&args.config, &sets, args.seed)?;
+    let config = RunConfig::load(&args.config, &sets, args.seed)?;
     if !args.shard.takes(0) {
         return Ok(Exit::Fine);
     }
-    if args.dry_run {
-        return dry_run(&config, global);
-    }
     let options = TrainOptions { runs_dir: global.runs_dir.clone(), threads: global.thread_count(), fresh: args.fresh };
-    let summary = train::train(&config, &options)?;
-    print(&config, &summary, global)?;
+    match &config {
+        RunConfig::Language(config) if args.dry_run => return dry_run(config, global),
+        RunConfig::Images(config) if args.dry_run => return train_images::dry_run(config, global),
+        RunConfig::Language(config) => print(config, &train::train(config, &options)?, global)?,
+        RunConfig::Images(config) => train_images::print(config, &train::images::train(config, &options)?, global)?,
+    }
     Ok(Exit::Fine)
 }
 
@@ -94,11 +96,7 @@ fn dry_run(config: &TrainConfig, global: &Global) -> anyhow::Result<Exit> {
         .filter(|file| !file.is_file())
         .map(|file| file.display().to_string())
         .collect();
-    let state = match (run.is_finished()?, run.newest_checkpoint()?) {
-        (true, _) => "finished".to_owned(),
-        (false, Some(checkpoint)) => format!("would resume after step {}", checkpoint.state.step),
-        (false, None) => "would start".to_owned(),
-    };
+    let state = state_of(&run)?;
     let tokens = config.max_steps * config.tokens_per_step();
     if global.format == Format::Json {
         output::json(&json!({
@@ -134,6 +132,24 @@ fn dry_run(config: &TrainConfig, global: &Global) -> anyhow::Result<Exit> {
     }
 }
 
+/// What a repeated command would do.
+pub(super) fn state_of(run: &RunDirectory) -> anyhow::Result<String> {
+    Ok(match (run.is_finished()?, run.newest_checkpoint()?) {
+        (true, _) => "finished".to_owned(),
+        (false, Some(checkpoint)) => format!("would resume after step {}", checkpoint.state.step),
+        (false, None) => "would start".to_owned(),
+    })
+}
+
+/// What stands behind the run's name when an earlier process did some of it.
+pub(super) fn how(resumed_from: u64, max_steps: u64) -> String {
+    match resumed_from {
+        0 => String::new(),
+        step if step == max_steps => " (was finished)".to_owned(),
+        step => format!(" (resumed after step {step})"),
+    }
+}
+
 fn print(config: &TrainConfig, summary: &Summary, global: &Global) -> anyhow::Result<()> {
     if global.format == Format::Json {
         return output::json(&json!({
@@ -142,11 +158,7 @@ fn print(config: &TrainConfig, summary: &Summary, global: &Global) -> anyhow::Re
             "val_loss": summary.val_loss, "bits_per_byte": summary.bits_per_byte,
         }));
     }
-    let how = match summary.resumed_from {
-        0 => String::new(),
-        step if step == config.max_steps => " (was finished)".to_owned(),
-        step => format!(" (resumed after step {step})"),
-    };
+    let how = how(summary.resumed_from, config.max_steps);
     output::data(&format!(
         "run            {}{how}\nparameters     {}\nsteps          {}, {} tokens, {}\nval_loss       {:.4} nats per token\nbits_per_byte  {:.4}\n",
         summary.run.folder().display(),

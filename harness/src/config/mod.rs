@@ -4,21 +4,24 @@
 //! configs/train/<name>.toml --extends, --set--> TrainConfig --sha256 without seed, 8 hex--> runs/<name>/<hash>-s<seed>/
 //! ```
 //! - [`mod@load`]: files, overrides, positions, suggestions.
-//! - [`train`]: a training run, [`TrainConfig`]. - [`suite`]: subjects × seeds × tasks. - [`sweep`]: a grid of settings.
+//! - [`train`]: a training run, [`TrainConfig`]. - [`image_train`]: one on images, and [`RunConfig`], either of the two.
+//! - [`suite`]: subjects × seeds × tasks. - [`sweep`]: a grid of settings.
 //!
 //! Paths in configs are relative to the project: the folder that holds the `configs/` folder the file lies in. For a file that
 //! lies in none they are relative to the current directory.
 
+pub mod image_train;
 pub mod load;
 pub mod position;
 pub mod suite;
 pub mod sweep;
 pub mod train;
 
+pub use image_train::{ImageDataConfig, ImageTrainConfig, RunConfig};
 pub use load::{Loaded, load, nearest};
-pub use suite::{OnMissing, SuiteConfig, SuiteTask};
+pub use suite::{OnMissing, Requires, SuiteConfig, SuiteTask};
 pub use sweep::SweepConfig;
-pub use train::{DataConfig, DataFormat, OptimizerConfig, Schedule, TrainConfig};
+pub use train::{DataConfig, DataFormat, OptimizerConfig, Schedule, TrainConfig, UpdateRule};
 
 use serde::Serialize;
 use std::path::{Path, PathBuf};

@@ -50,6 +50,26 @@ pub struct SuiteTask {
     /// Documents used per task; recorded, and a limited score never enters a leaderboard table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+    /// What a model must take besides text. Without it the task is a row `unsupported`, never a 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requires: Option<Requires>,
+}
+
+/// What a task shows a model besides text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Requires {
+    /// Images.
+    Images,
+}
+
+impl Requires {
+    /// Why a model that takes text alone is not asked.
+    pub fn reason(self) -> String {
+        match self {
+            Self::Images => "the task shows images, and the models here take text alone".to_owned(),
+        }
+    }
 }
 
 fn seed_zero() -> Vec<u64> {

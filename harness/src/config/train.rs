@@ -35,7 +35,7 @@ pub struct TrainConfig {
     #[serde(default)]
     pub checkpoint_every: u64,
     /// How matrix products are computed in training steps; validation is always `f32`.
-    #[serde(default, skip_serializing_if = "is_f32")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub numerics: Numerics,
     /// Newest checkpoints kept.
     #[serde(default = "two")]
@@ -86,21 +86,30 @@ pub enum DataFormat {
     Jsonl,
 }
 
-/// AdamW with two groups and a learning-rate schedule.
+/// The update rule, with rates of two groups of parameters and a schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerConfig {
+    /// AdamW, or SGD with momentum.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub kind: UpdateRule,
     /// Peak rate of every parameter but the residual scalars.
     pub learning_rate: f64,
     /// Peak rate of α, β and γ.
     pub scalar_learning_rate: f64,
-    /// Decay of the two moments.
+    /// AdamW: decay of the two moments.
     #[serde(default = "betas")]
     pub betas: [f64; 2],
-    /// Added to the root of the second moment.
+    /// AdamW: added to the root of the second moment.
     #[serde(default = "eps")]
     pub eps: f64,
-    /// Decoupled decay, as a fraction of the learning rate; on weights of rank two and more only.
+    /// SGD: decay of the momentum.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub momentum: f64,
+    /// SGD: whether the step looks ahead along the momentum (Nesterov).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub nesterov: bool,
+    /// On weights of rank two and more only. AdamW: decoupled, as a fraction of the learning rate. SGD: added to the gradient.
     #[serde(default = "weight_decay")]
     pub weight_decay: f64,
     /// Steps of linear growth to the peak.
@@ -117,6 +126,27 @@ pub struct OptimizerConfig {
     pub max_grad_norm: f64,
 }
 
+/// How a gradient becomes a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpdateRule {
+    /// Adam with decoupled decay.
+    #[default]
+    Adamw,
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+}
+
+impl UpdateRule {
+    /// Its config word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Adamw => "adamw",
+            Self::Sgd => "sgd",
+        }
+    }
+}
+
 /// Shape of the learning rate after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -130,9 +160,9 @@ pub enum Schedule {
     Constant,
 }
 
-/// `f32` is left out, so that it names the same runs as before there was a choice.
-fn is_f32(numerics: &Numerics) -> bool {
-    *numerics == Numerics::F32
+/// A key that came later is left out at its default, so that a config names the same runs as before there was a choice.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 fn full_tier() -> Tier {
     Tier::Full
@@ -183,12 +213,7 @@ impl TrainConfig {
     /// # Errors
     /// The first problem, with its key.
     pub fn validate(&self) -> Result<(), Invalid> {
-        let is_file_name = |name: &str| {
-            !name.is_empty() && !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_+.".contains(c))
-        };
-        if !is_file_name(&self.name) {
-            return Err(Invalid::new("name", "letters, digits, `-`, `_`, `+` and `.`", format!("`{}`", self.name)));
-        }
+        validate_name(&self.name)?;
         for (key, value) in [
             ("max_steps", self.max_steps),
             ("batch", self.batch as u64),
@@ -207,12 +232,7 @@ impl TrainConfig {
         }
         self.optimizer.validate(self.max_steps)?;
         let ModelConfig::Decoder(model) = &self.model;
-        model.validate().map_err(|error| match error {
-            models::ModelError::Config { key, expected, found, hint } => {
-                Invalid { key: format!("model.{key}"), expected, found, hint: Some(hint).filter(|hint| !hint.is_empty()) }
-            }
-            other => Invalid::new("model", "a model that can be built", other),
-        })?;
+        model.validate().map_err(invalid_model)?;
         if self.data.sequence_length > model.max_position_embeddings {
             return Err(Invalid::new(
                 "data.sequence_length",
@@ -275,12 +295,31 @@ impl TrainConfig {
     }
 }
 
+/// A run's name is a folder's.
+pub(super) fn validate_name(name: &str) -> Result<(), Invalid> {
+    let is_file_name =
+        !name.is_empty() && !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_+.".contains(c));
+    if is_file_name { Ok(()) } else { Err(Invalid::new("name", "letters, digits, `-`, `_`, `+` and `.`", format!("`{name}`"))) }
+}
+
+/// A model's complaint with its key below `model`.
+pub(super) fn invalid_model(error: models::ModelError) -> Invalid {
+    match error {
+        models::ModelError::Config { key, expected, found, hint } => {
+            Invalid { key: format!("model.{key}"), expected, found, hint: Some(hint).filter(|hint| !hint.is_empty()) }
+        }
+        other => Invalid::new("model", "a model that can be built", other),
+    }
+}
+
 impl OptimizerConfig {
-    fn validate(&self, max_steps: u64) -> Result<(), Invalid> {
+    pub(super) fn validate(&self, max_steps: u64) -> Result<(), Invalid> {
         let at = |key: &str| format!("optimizer.{key}");
-        for (key, value) in
-            [("learning_rate", self.learning_rate), ("scalar_learning_rate", self.scalar_learning_rate), ("eps", self.eps)]
-        {
+        // A rate of 0 keeps α, β and γ where they start: the control of claim C32.
+        if !(self.scalar_learning_rate.is_finite() && self.scalar_learning_rate >= 0.0) {
+            return Err(Invalid::new(at("scalar_learning_rate"), "0 or a positive number", self.scalar_learning_rate));
+        }
+        for (key, value) in [("learning_rate", self.learning_rate), ("eps", self.eps)] {
             if !(value.is_finite() && value > 0.0) {
                 return Err(Invalid::new(at(key), "a positive number", value));
             }
@@ -293,6 +332,16 @@ impl OptimizerConfig {
                 return Err(Invalid::new(at(key), "0 or a positive number", value));
             }
         }
+        if !(0.0..1.0).contains(&self.momentum) {
+            return Err(Invalid::new(at("momentum"), "a number from 0 up to but not 1", self.momentum));
+        }
+        let sgd_only = [("momentum", self.momentum != 0.0), ("nesterov", self.nesterov)];
+        if let (UpdateRule::Adamw, Some((key, _))) = (self.kind, sgd_only.iter().find(|(_, is_set)| *is_set)) {
+            return Err(Invalid::new(at(key), "no value with kind = \"adamw\"", "one"));
+        }
+        if self.nesterov && self.momentum == 0.0 {
+            return Err(Invalid::new(at("momentum"), "a positive number with nesterov = true", 0));
+        }
         if !(0.0..=1.0).contains(&self.min_learning_rate_ratio) {
             return Err(Invalid::new(at("min_learning_rate_ratio"), "0..=1", self.min_learning_rate_ratio));
         }
@@ -303,7 +352,7 @@ impl OptimizerConfig {
     }
 }
 
-fn located(loaded: &Loaded<TrainConfig>, invalid: &Invalid) -> anyhow::Error {
+pub(super) fn located<T>(loaded: &Loaded<T>, invalid: &Invalid) -> anyhow::Error {
     let error = loaded.error_at(&invalid.key, &invalid.message());
     match &invalid.hint {
         Some(hint) => error.hint(hint.clone()),

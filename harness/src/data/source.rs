@@ -12,7 +12,7 @@ use std::path::Path;
 /// Bytes read from disk at a time.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Opens a text file, decompressing by its extension (`.gz`, `.zst`).
+/// Opens a text file, decompressing by its extension (`.gz`, `.tgz`, `.zst`).
 ///
 /// # Errors
 /// When the file is missing or its header is not of the named format.
@@ -20,7 +20,7 @@ pub fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
     let file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
     Ok(match extension {
-        "gz" => Box::new(BufReader::with_capacity(BUFFER_BYTES, flate2::read::MultiGzDecoder::new(file))),
+        "gz" | "tgz" => Box::new(BufReader::with_capacity(BUFFER_BYTES, flate2::read::MultiGzDecoder::new(file))),
         "zst" => {
             let decoder = zstd::Decoder::new(file).with_context(|| format!("cannot read `{}` as zstd", path.display()))?;
             Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))

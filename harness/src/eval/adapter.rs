@@ -6,7 +6,7 @@ use super::cache::{self, ResponseCache};
 use super::encode::EncodedPair;
 use super::generation::{Prompt, generate_texts};
 use super::model::LoadedModel;
-use super::score::{Budget, PairScore, score_pairs};
+use super::score::{Budget, PairScore, Softmax, score_pairs};
 
 /// How requests are answered. Nothing here may change a score beyond rounding, except `profile`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct AnswerOptions {
     pub profile: Profile,
     /// Bounds of a batch.
     pub budget: Budget,
+    /// What log-softmax is rounded to.
+    pub softmax: Softmax,
 }
 
 /// Hears how many requests of a call are answered and how many there are.
@@ -70,8 +72,9 @@ impl<'a> Evaluator<'a> {
     fn key(&self, kind: &str, ids: &[&[u32]], settings: &str) -> String {
         let model = self.model;
         let facts = format!(
-            "{kind}|{settings}|{:?}|{}|{}|{:?}",
+            "{kind}|{settings}|{:?}|{:?}|{}|{}|{:?}",
             self.options.profile,
+            self.options.softmax,
             model.max_length,
             model.codec.policy(),
             model.decoder.dtype(),
@@ -152,7 +155,7 @@ impl LanguageModel for Evaluator<'_> {
             }
         };
         store(&mut sink);
-        let scored = score_pairs(&self.model.decoder, &pairs, self.options.budget, &mut |finished| {
+        let scored = score_pairs(&self.model.decoder, &pairs, self.options.budget, self.options.softmax, &mut |finished| {
             for &(pair, score) in finished {
                 sink.pair(&pairs, pair, score);
             }

@@ -196,8 +196,9 @@ impl Codec {
     /// # Errors
     /// No room for a prompt, or an empty prompt.
     pub fn prompt(&self, context: &str, max_new: usize, max_length: usize) -> Result<(Vec<u32>, usize), RequestError> {
-        if max_new >= max_length {
-            let message = format!("max_gen_toks: expected less than the model's {max_length} positions, found {max_new}");
+        if max_new == 0 || max_new >= max_length {
+            let message =
+                format!("max_gen_toks: expected at least 1 and less than the model's {max_length} positions, found {max_new}");
             return Err(fail(RequestErrorKind::TooLong, message));
         }
         let ids = self.encode(context)?;

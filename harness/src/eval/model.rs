@@ -28,6 +28,8 @@ pub struct LoadedModel {
     pub weights_digest: String,
     /// SHA-256 of `tokenizer.json`.
     pub tokenizer_sha256: String,
+    /// The folder of a published model, where its chat template is.
+    pub folder: Option<PathBuf>,
 }
 
 impl LoadedModel {
@@ -38,11 +40,15 @@ impl LoadedModel {
     pub fn new(
         name: String,
         config: &DecoderConfig,
-        params: &ParamStore,
+        params: ParamStore,
         tokenizer: &Path,
         special: SpecialTokens,
     ) -> anyhow::Result<Self> {
-        let decoder = Decoder::new(config, params.freeze()).with_context(|| format!("cannot build model `{name}`"))?;
+        let (params_total, weights_digest) = (params.num_params(), params.digest()?);
+        let frozen = params.freeze();
+        drop(params); // packing then frees one matrix after the other
+        let decoder = Decoder::new(config, frozen).and_then(Decoder::packed);
+        let decoder = decoder.with_context(|| format!("cannot build model `{name}`"))?;
         let (tokenizer, tokenizer_sha256) = read_tokenizer(tokenizer)?;
         let needed = tokenizer.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
         if needed > config.vocab_size {
@@ -56,9 +62,10 @@ impl LoadedModel {
             decoder,
             codec: Codec::new(tokenizer, special),
             max_length: config.max_position_embeddings,
-            params_total: params.num_params(),
-            weights_digest: params.digest()?,
+            params_total,
+            weights_digest,
             tokenizer_sha256,
+            folder: None,
         })
     }
 
@@ -89,7 +96,8 @@ impl LoadedModel {
         special.bos = asked.bos.or(special.bos);
         special.eos = if asked.eos.is_empty() { special.eos } else { asked.eos };
         let special = SpecialTokens { add_bos: asked.add_bos, prefix: asked.prefix, ..special };
-        Self::new(name, &pretrained.config, &pretrained.params, &tokenizer, special)
+        let model = Self::new(name, &pretrained.config, pretrained.params, &tokenizer, special)?;
+        Ok(Self { folder: Some(folder.to_owned()), ..model })
     }
 }
 

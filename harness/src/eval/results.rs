@@ -14,13 +14,14 @@ use std::path::Path;
 use anyhow::Context as _;
 use records::metric::{FLOPS_FORWARD, PARAMS_ADDED, PARAMS_ADDED_PCT};
 use records::{Better, EvalProfile, InnerStat, Metric, Row, write_atomic};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tasks::{Aggregate, GroupSpec, Profile};
 
 use super::runner::{NotRun, Outcome, TaskResult};
 
 /// One model's outcomes for one seed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunOutcome {
     /// Training seed, for subjects of ours.
     pub seed: Option<u64>,
@@ -32,8 +33,10 @@ pub struct RunOutcome {
     pub weights_digest: String,
     /// Run directory, for runs of ours.
     pub folder: Option<std::path::PathBuf>,
-    /// Digest of the tokenizer.
+    /// Digest of the tokenizer; empty for networks that read no text.
     pub tokenizer_sha256: String,
+    /// Chat template and turns, where prompts were put into turns.
+    pub chat: Option<Value>,
     /// Columns that the model decides (subject, variant, shape).
     pub base: Row,
     /// Leaf task to outcome, in the order asked.
@@ -41,7 +44,7 @@ pub struct RunOutcome {
 }
 
 /// A model or subject with its seeds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ModelOutcome {
     /// Name in results.
     pub name: String,
@@ -50,12 +53,14 @@ pub struct ModelOutcome {
 }
 
 /// Everything that was asked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Suite, if one was named.
     pub suite: Option<String>,
     /// Conventions followed.
     pub profile: Profile,
+    /// What else was asked for and how, as it stands under `provenance`: shards that differ in it cannot be joined.
+    pub settings: Map<String, Value>,
     /// Groups whose mean is reported, with their leaves among the tasks asked.
     pub groups: Vec<GroupSpec>,
     /// Interpreter and layers of the sandbox, when generated programs were run: their scores depend on it.
@@ -79,7 +84,31 @@ pub struct SeedMean {
     pub n: usize,
     /// Direction.
     pub higher_is_better: bool,
+    /// 95 % interval over documents, where there is one.
+    pub interval: Option<(f64, f64)>,
 }
+
+impl SeedMean {
+    /// The mean over seeds of one metric, with the errors of `errors`; `is_share` says that every document scored 0 or 1 and none share a cluster.
+    fn new(by_seed: Vec<f64>, errors: &Aggregate, is_share: bool) -> Self {
+        let value = by_seed.iter().sum::<f64>() / by_seed.len() as f64;
+        let share =
+            is_share.then(|| stats::interval::wilson_interval((value * errors.n as f64).round() as usize, errors.n, 0.95).ok());
+        let normal = || errors.stderr_clustered.or(errors.stderr).map(|stderr| (value - Z_95 * stderr, value + Z_95 * stderr));
+        Self {
+            value,
+            stderr: errors.stderr,
+            stderr_clustered: errors.stderr_clustered,
+            n: errors.n,
+            higher_is_better: errors.higher_is_better,
+            interval: share.flatten().map(|interval| (interval.low, interval.high)).or_else(normal),
+            by_seed,
+        }
+    }
+}
+
+/// Normal quantile of a two-sided 95 % interval.
+const Z_95: f64 = 1.959_963_984_540_054;
 
 impl ModelOutcome {
     /// The results of a leaf task that ran for every seed.
@@ -108,15 +137,13 @@ impl ModelOutcome {
             let by_seed: Vec<f64> = results.iter().map(|result| result.aggregates[at].value).collect();
             let errors =
                 averaged.as_ref().and_then(|list| list.iter().find(|a| a.metric == aggregate.metric)).unwrap_or(aggregate);
-            let mean = SeedMean {
-                value: by_seed.iter().sum::<f64>() / by_seed.len() as f64,
-                stderr: errors.stderr,
-                stderr_clustered: errors.stderr_clustered,
-                by_seed,
-                n: aggregate.n,
-                higher_is_better: aggregate.higher_is_better,
-            };
-            (aggregate.metric.clone(), mean)
+            let is_share = results.len() == 1
+                && errors.stderr_clustered.is_none()
+                && first.scores.iter().all(|scores| {
+                    let value = scores.metrics.get(&aggregate.metric).and_then(tasks::MetricValue::number);
+                    value.is_some_and(|value| value == 0.0 || value == 1.0)
+                });
+            (aggregate.metric.clone(), SeedMean::new(by_seed, errors, is_share))
         });
         Ok(Some(metrics.collect()))
     }
@@ -140,16 +167,8 @@ impl ModelOutcome {
         let Some(first) = per_seed.first() else { return Ok(None) };
         let metrics = first.iter().enumerate().map(|(at, aggregate)| {
             let by_seed: Vec<f64> = per_seed.iter().map(|aggregates| aggregates[at].value).collect();
-            let mean = SeedMean {
-                value: by_seed.iter().sum::<f64>() / by_seed.len() as f64,
-                // The seeds share their documents, so their errors are not independent: one seed's error is the cautious figure.
-                stderr: aggregate.stderr,
-                stderr_clustered: aggregate.stderr_clustered,
-                by_seed,
-                n: aggregate.n,
-                higher_is_better: aggregate.higher_is_better,
-            };
-            (aggregate.metric.clone(), mean)
+            // The seeds share their documents, so their errors are not independent: one seed's error is the cautious figure.
+            (aggregate.metric.clone(), SeedMean::new(by_seed, aggregate, false))
         });
         Ok(Some(metrics.collect()))
     }
@@ -169,10 +188,26 @@ fn average_documents(task: &str, profile: Profile, results: &[&TaskResult]) -> a
             }
         }
     }
+    if results[0].spec.definition == super::vision::DEFINITION {
+        return super::vision::score::aggregate(&averaged);
+    }
     Ok(tasks::task(task, profile)?.aggregate(&averaged)?)
 }
 
 impl Evaluation {
+    /// Aggregates every task of every model.
+    ///
+    /// # Errors
+    /// When scores cannot be aggregated.
+    pub fn conclude(&mut self) -> anyhow::Result<()> {
+        let profile = self.profile;
+        for (_, outcome) in self.models.iter_mut().flat_map(|model| &mut model.runs).flat_map(|run| &mut run.tasks) {
+            let asked = std::mem::replace(outcome, Err(NotRun::Failed(String::new())));
+            *outcome = asked.map_or_else(|why| Ok(Err(why)), |result| result.conclude(profile))?;
+        }
+        Ok(())
+    }
+
     /// Leaf tasks in the order asked.
     pub fn leaves(&self) -> Vec<&str> {
         self.models
@@ -201,13 +236,21 @@ impl Evaluation {
                     let n = metrics.first().map_or(0, |(_, mean)| mean.n);
                     tasks.insert(
                         group.name.clone(),
-                        json!({ "group": true, "leaves": group.leaves, "n": n, "metrics": metrics_json(&metrics) }),
+                        json!({
+                            "group": true,
+                            "leaves": group.leaves,
+                            "n": n,
+                            "metrics": metrics_json(&metrics, group_chance(model, group)),
+                        }),
                     );
                 }
             }
             let seeds: Vec<u64> = model.runs.iter().filter_map(|run| run.seed).collect();
             let weights: Vec<&str> = model.runs.iter().map(|run| run.weights_digest.as_str()).collect();
             let mut entry = json!({ "params_total": model.runs.first().map(|run| run.params_total), "weights_digest": weights, "tasks": tasks });
+            if let Some(chat) = model.runs.first().and_then(|run| run.chat.as_ref()) {
+                entry["chat"] = chat.clone();
+            }
             if !seeds.is_empty() {
                 entry["seeds"] = json!(seeds);
             }
@@ -299,7 +342,7 @@ impl Evaluation {
             seed: run.seed.and_then(|seed| i64::try_from(seed).ok()),
             eval_profile: Some(eval_profile),
             checkpoint_sha256: Some(run.weights_digest.clone()),
-            tokenizer_sha256: Some(run.tokenizer_sha256.clone()),
+            tokenizer_sha256: Some(run.tokenizer_sha256.clone()).filter(|digest| !digest.is_empty()),
             ..run.base.clone()
         }
     }
@@ -388,28 +431,59 @@ fn not_run_json(why: &NotRun) -> Value {
 fn leaf_json(results: &[&TaskResult], metrics: &[(String, SeedMean)]) -> Value {
     let first = results[0];
     let sum = |count: fn(&TaskResult) -> usize| results.iter().map(|result| count(result)).sum::<usize>();
-    json!({
+    let mut value = json!({
         "version": first.spec.version,
         "num_fewshot": first.num_fewshot,
         "n": first.scores.len(),
         "limit": first.limit,
         "chance": first.spec.chance,
         "primary_metric": first.spec.primary_metric,
-        "metrics": metrics_json(metrics),
+        "metrics": metrics_json(metrics, first.spec.chance),
         "truncated": sum(|result| result.truncated),
         "boundary": sum(|result| result.boundary),
+        "unparsed": sum(TaskResult::unparsed),
         "failed": sum(|result| result.failed),
         "dataset_sha256": first.dataset_sha256,
-    })
+    });
+    if let Some(published) = first.spec.dataset.num_docs {
+        value["num_docs_published"] = json!(published);
+    }
+    if let Some(trivial) = first.spec.trivial {
+        value["trivial"] = json!(trivial);
+    }
+    if let Some(note) = &first.fewshot_note {
+        value["fewshot_note"] = json!(note);
+    }
+    if first.spec.needs_executor {
+        value["verdicts"] = json!(first.verdicts());
+    }
+    if let Some((gold, chosen)) = first.option_shares() {
+        value["options"] = json!({ "gold": gold, "chosen": chosen });
+    }
+    value
 }
 
-fn metrics_json(metrics: &[(String, SeedMean)]) -> Value {
+/// Score of guessing on a group, when all its leaves have the same.
+fn group_chance(model: &ModelOutcome, group: &GroupSpec) -> f64 {
+    let mut chances = group.leaves.iter().filter_map(|leaf| model.results(leaf)?.first().map(|result| result.spec.chance));
+    let first = chances.next().unwrap_or_default();
+    if chances.all(|chance| chance == first) { first } else { 0.0 }
+}
+
+/// Metrics as JSON. Where guessing scores more than 0, whether the 95 % interval covers that chance level says if a model does better than guessing.
+fn metrics_json(metrics: &[(String, SeedMean)], chance: f64) -> Value {
     let entries: BTreeMap<&str, Value> = metrics
         .iter()
         .map(|(name, mean)| {
             let mut entry = json!({ "value": mean.value, "stderr": mean.stderr, "higher_is_better": mean.higher_is_better });
             if let Some(clustered) = mean.stderr_clustered {
                 entry["stderr_clustered"] = json!(clustered);
+            }
+            if let Some((low, high)) = mean.interval {
+                entry["interval_95"] = json!([low, high]);
+                if chance > 0.0 {
+                    entry["covers_chance"] = json!(low <= chance && chance <= high);
+                }
             }
             if mean.by_seed.len() > 1 {
                 entry["seeds"] = json!(mean.by_seed);

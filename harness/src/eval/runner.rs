@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tasks::{
-    Aggregate, DataSource, DocScores, Executor, LanguageModel, PreparedDoc, Profile, Request, RequestError, Response, Task,
-    TaskData, TaskError, TaskSpec,
+    Aggregate, DataSource, DocScores, Executor, LanguageModel, PreparedDoc, Profile, Program, Request, RequestError, Response,
+    Task, TaskData, TaskError, TaskSpec, Verdict,
 };
 
+use super::chat::{ChatOptions, ChatTemplate};
+use crate::plan::Shard;
+
 /// What to ask.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TaskRequest {
     /// Leaf name.
     pub task: String,
@@ -19,35 +22,63 @@ pub struct TaskRequest {
     pub num_fewshot: Option<usize>,
     /// First documents only.
     pub limit: Option<usize>,
+    /// Why no model here can be asked: the task then is a row that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsupported: Option<String>,
+}
+
+/// How a task is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct AskOptions<'a> {
+    /// Conventions of prompts and metrics.
+    pub profile: Profile,
+    /// Documents that this process takes.
+    pub shard: Shard,
+    /// Training seed of the model, for subjects with several.
+    pub seed: Option<u64>,
+    /// Ask in turns, by this template.
+    pub chat: Option<(&'a ChatTemplate, &'a ChatOptions)>,
+}
+
+impl AskOptions<'_> {
+    /// All documents, no seed, no template.
+    pub fn new(profile: Profile) -> Self {
+        Self { profile, shard: Shard::ALL, seed: None, chat: None }
+    }
 }
 
 /// One document's line in the samples file.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Position in the split.
     pub doc_id: usize,
     /// Training seed of the model, for subjects with several.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Each request with its answer.
     pub requests: Vec<Value>,
     /// Metric to value; absent metrics mean the document failed.
     pub metrics: BTreeMap<String, tasks::MetricValue>,
+    /// How the generated program ended, for code tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
     /// Why the document has no score.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
 /// A task's outcome on one model.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TaskResult {
     /// The task's facts.
     pub spec: TaskSpec,
     /// Examples in the prompt.
     pub num_fewshot: usize,
+    /// What the examples are, when they are not the published ones.
+    pub fewshot_note: Option<String>,
     /// First documents only.
     pub limit: Option<usize>,
-    /// Results per metric.
+    /// Results per metric; empty until [`TaskResult::conclude`].
     pub aggregates: Vec<Aggregate>,
     /// Scores per document, in order; failed documents are left out.
     pub scores: Vec<DocScores>,
@@ -64,7 +95,8 @@ pub struct TaskResult {
 }
 
 /// Why a task has no result.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NotRun {
     /// Its files are not in the data folder.
     Missing(String),
@@ -87,19 +119,21 @@ impl std::fmt::Display for NotRun {
 /// A task's outcome, or why there is none.
 pub type Outcome = Result<Box<TaskResult>, NotRun>;
 
-/// Asks one task.
+/// Asks one task: the documents of a shard, not yet aggregated.
 ///
 /// # Errors
 /// When the data is wrong (a missing field, an empty file).
 pub fn run_task(
     request: &TaskRequest,
-    profile: Profile,
+    options: AskOptions<'_>,
     source: DataSource<'_>,
     model: &mut dyn LanguageModel,
     executor: Option<&mut (dyn Executor + '_)>,
-    seed: Option<u64>,
 ) -> anyhow::Result<Outcome> {
-    let task = tasks::task(&request.task, profile)?;
+    if let Some(why) = &request.unsupported {
+        return Ok(Err(NotRun::Unsupported(why.clone())));
+    }
+    let task = tasks::task(&request.task, options.profile)?;
     let spec = task.spec().clone();
     if spec.needs_executor && executor.is_none() {
         let why = "scoring runs programs that the model wrote, and no sandbox was allowed".to_owned();
@@ -117,11 +151,17 @@ pub fn run_task(
         }
         Err(error) => return Err(error).with_context(|| format!("cannot prepare task `{}`", request.task)),
     };
+    let num_fewshot = prepared.first().map_or(0, |doc| doc.shots.len());
+    // Shots are drawn for all documents first: in `compat` a document's draw depends on those before it.
+    let mut prepared = options.shard.select(prepared);
+    if let Some((template, chat)) = options.chat {
+        template.apply(chat, task.as_ref(), &mut prepared)?;
+    }
     let all: Vec<Request> = prepared.iter().flat_map(|doc| doc.requests.iter().cloned()).collect();
     let mut answers = model.answer(&all).into_iter();
-    let num_fewshot = prepared.first().map_or(0, |doc| doc.shots.len());
     let mut result = TaskResult {
         num_fewshot,
+        fewshot_note: data.fewshot_note.filter(|_| num_fewshot > 0),
         limit: request.limit,
         aggregates: Vec::new(),
         scores: Vec::new(),
@@ -132,45 +172,58 @@ pub fn run_task(
         dataset_sha256: data.dataset_sha256.clone(),
         spec,
     };
-    let mut executor = executor;
-    for doc in &prepared {
-        let responses: Vec<Result<Response, RequestError>> = answers.by_ref().take(doc.requests.len()).collect();
-        result.add(task.as_ref(), doc, &responses, executor.as_deref_mut(), seed);
+    let answered: Vec<Answered<'_>> =
+        prepared.iter().map(|doc| Answered { doc, responses: answers.by_ref().take(doc.requests.len()).collect() }).collect();
+    let mut verdicts = verdicts(task.as_ref(), &answered, executor);
+    for (answered, programs) in answered.iter().zip(verdicts.drain(..)) {
+        result.add(task.as_ref(), answered, programs, options.seed);
     }
-    if result.scores.is_empty() {
-        let first = result.samples.iter().find_map(|sample| sample.error.as_deref()).unwrap_or("no documents");
-        return Ok(Err(NotRun::Failed(format!("none of {} documents could be scored: {first}", prepared.len()))));
-    }
-    result.aggregates = task.aggregate(&result.scores)?;
     Ok(Ok(Box::new(result)))
 }
 
+/// A document and what the model answered.
+struct Answered<'a> {
+    doc: &'a PreparedDoc,
+    responses: Vec<Result<Response, RequestError>>,
+}
+
+impl Answered<'_> {
+    /// All responses, or the first failure.
+    fn all(&self) -> Result<Vec<Response>, String> {
+        self.responses.iter().map(|response| response.as_ref().cloned().map_err(ToString::to_string)).collect()
+    }
+}
+
+/// The verdicts on every document's programs, all of them run in one batch; why a document has no programs although it needs them.
+fn verdicts(
+    task: &dyn Task,
+    answered: &[Answered<'_>],
+    executor: Option<&mut (dyn Executor + '_)>,
+) -> Vec<Result<Vec<Verdict>, String>> {
+    let programs =
+        |answered: &Answered<'_>| task.programs(&answered.doc.doc, &answered.all()?).map_err(|error| error.to_string());
+    let Some(executor) = executor.filter(|_| task.spec().needs_executor) else {
+        return answered.iter().map(|_| Ok(Vec::new())).collect();
+    };
+    let programs: Vec<Result<Vec<Program>, String>> = answered.iter().map(programs).collect();
+    let batch: Vec<Program> = programs.iter().flatten().flatten().cloned().collect();
+    let mut verdicts = executor.run_all(&batch).into_iter();
+    programs.into_iter().map(|programs| programs.map(|programs| verdicts.by_ref().take(programs.len()).collect())).collect()
+}
+
 impl TaskResult {
-    fn add(
-        &mut self,
-        task: &dyn Task,
-        doc: &PreparedDoc,
-        responses: &[Result<Response, RequestError>],
-        executor: Option<&mut (dyn Executor + '_)>,
-        seed: Option<u64>,
-    ) {
-        let answered: Result<Vec<Response>, &RequestError> = responses.iter().map(|r| r.as_ref().cloned()).collect();
-        let (scores, error) = match answered {
-            Err(error) => (None, Some(error.to_string())),
-            Ok(responses) => {
-                self.truncated += usize::from(responses.iter().any(|r| r.truncated_tokens() > 0));
-                let spans = |r: &Response| matches!(r, Response::Loglikelihood { boundary: true, .. });
-                self.boundary += usize::from(responses.iter().any(spans));
-                let scored = match executor {
-                    Some(executor) => task.score_with(&doc.doc, &responses, executor),
-                    None => task.score(&doc.doc, &responses),
-                };
-                match scored {
-                    Ok(scores) => (Some(scores), None),
-                    // An answer that cannot be scored is this document's failure; anything else is a bug or bad data.
-                    Err(error) => (None, Some(error.to_string())),
-                }
-            }
+    fn add(&mut self, task: &dyn Task, answered: &Answered<'_>, verdicts: Result<Vec<Verdict>, String>, seed: Option<u64>) {
+        let Answered { doc, responses } = answered;
+        let scored = answered.all().and_then(|responses| {
+            self.truncated += usize::from(responses.iter().any(|r| r.truncated_tokens() > 0));
+            let spans = |r: &Response| matches!(r, Response::Loglikelihood { boundary: true, .. });
+            self.boundary += usize::from(responses.iter().any(spans));
+            // An answer that cannot be scored is this document's failure; anything else is a bug or bad data.
+            task.score_verdicts(&doc.doc, &responses, &verdicts?).map_err(|error| error.to_string())
+        });
+        let (scores, error) = match scored {
+            Ok(scores) => (Some(scores), None),
+            Err(error) => (None, Some(error)),
         };
         self.failed += usize::from(scores.is_none());
         let requests =
@@ -180,9 +233,59 @@ impl TaskResult {
             seed,
             requests: requests.collect(),
             metrics: scores.as_ref().map(|scores| scores.metrics.clone()).unwrap_or_default(),
+            verdict: scores.as_ref().and_then(|scores| scores.verdict.clone()),
             error,
         });
         self.scores.extend(scores);
+    }
+
+    /// Aggregates the documents' scores; a task none of whose documents could be scored failed.
+    ///
+    /// # Errors
+    /// When scores cannot be aggregated.
+    pub fn conclude(mut self: Box<Self>, profile: Profile) -> anyhow::Result<Outcome> {
+        if self.scores.is_empty() {
+            let first = self.samples.iter().find_map(|sample| sample.error.as_deref()).unwrap_or("no documents");
+            let why = format!("none of {} documents could be scored: {first}", self.samples.len());
+            return Ok(Err(NotRun::Failed(why)));
+        }
+        self.aggregates = tasks::task(&self.spec.name, profile)?.aggregate(&self.scores)?;
+        Ok(Ok(self))
+    }
+
+    /// Takes in the documents of another shard.
+    pub fn join(&mut self, other: Self) {
+        self.scores.extend(other.scores);
+        self.samples.extend(other.samples);
+        self.scores.sort_by_key(|scores| scores.doc_id);
+        self.samples.sort_by_key(|sample| sample.doc_id);
+        self.truncated += other.truncated;
+        self.boundary += other.boundary;
+        self.failed += other.failed;
+    }
+
+    /// Documents in whose text the primary metric found no answer.
+    pub fn unparsed(&self) -> usize {
+        self.scores.iter().filter(|scores| scores.is_unparsed).count()
+    }
+
+    /// How the generated programs ended, counted; empty for other tasks.
+    pub fn verdicts(&self) -> BTreeMap<&str, usize> {
+        let mut counts = BTreeMap::new();
+        for verdict in self.scores.iter().filter_map(|scores| scores.verdict.as_deref()) {
+            *counts.entry(verdict).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Share of documents per index of the gold option and of the chosen one; nothing for tasks without options.
+    pub fn option_shares(&self) -> Option<(Vec<f64>, Vec<f64>)> {
+        let count = self.scores.iter().filter_map(|s| s.gold.max(s.chosen)).max()? + 1;
+        let shares = |index: fn(&DocScores) -> Option<usize>| {
+            let of = |option| self.scores.iter().filter(|scores| index(scores) == Some(option)).count();
+            (0..count).map(|option| of(option) as f64 / self.scores.len() as f64).collect()
+        };
+        Some((shares(|s| s.gold), shares(|s| s.chosen)))
     }
 }
 

@@ -1,15 +1,20 @@
-//! Log-likelihoods of many token sequences: the prefix tree walked in batches of bounded size.
+//! Log-likelihoods of many token sequences: the prefix tree walked in packed passes of bounded size.
 //!
 //! ```text
-//! batch of segments ──forward_cached──> hidden ──rows with targets only──> logits ──log-softmax──> Σ log p(target), greedy?
-//!        └── children select their parents' cache rows and go on ──┘
+//! pass: tokens of several nodes ──forward_runs──> hidden ──rows with targets only──> logits ──log-softmax──> Σ log p(target), greedy?
+//!          └── each node's keys and values are held once, until its last child is through ──> children
 //! ```
-//! Rows of a batch have their own lengths, padding is on the right, and position 0 is the first real token: with causal attention no padded
-//! position can reach a real one. Sums are in f64; log-softmax is over the full vocabulary from f32 logits.
+//! A pass takes tokens from the top of a stack of nodes until it is full: a long node is cut, short ones share a pass, nothing is padded.
+//! Sums are in f64; log-softmax is over the full vocabulary from f32 logits, or rounded to the model's own type when asked.
+
+use std::cell::Cell;
+use std::rc::Rc;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
-use models::{Decoder, KvCache};
+use half::{bf16, f16};
+use models::{Decoder, KvSegment, Run};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::encode::EncodedPair;
 use super::prefix_tree::{self, Node};
@@ -17,17 +22,41 @@ use super::prefix_tree::{self, Node};
 /// Bounds of one forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Padded new tokens of a batch.
+    /// New tokens of a pass.
     pub batch_tokens: usize,
-    /// Cached positions of a batch, prefixes included.
+    /// Cached positions held at once, those of shared prefixes once. A single sequence may always take its own length.
     pub cache_tokens: usize,
+    /// Sequences that are decoded together.
+    pub decode_rows: usize,
     /// Whether shared prefixes are computed once.
     pub share_prefixes: bool,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { batch_tokens: 2048, cache_tokens: 32_768, share_prefixes: true }
+        Self { batch_tokens: 2048, cache_tokens: 32_768, decode_rows: 96, share_prefixes: true }
+    }
+}
+
+/// The number format in which log-probabilities are rounded; they are always computed in f32 or wider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Softmax {
+    /// Not rounded.
+    #[default]
+    F32,
+    /// To the model's own type, each token's and the sum, as the reference harness does when it is not told otherwise.
+    Model,
+}
+
+impl Softmax {
+    /// Rounds a value of a model of the given type.
+    fn round(self, value: f64, dtype: DType) -> f64 {
+        match (self, dtype) {
+            (Self::Model, DType::BF16) => bf16::from_f64(value).to_f64(),
+            (Self::Model, DType::F16) => f16::from_f64(value).to_f64(),
+            _ => value,
+        }
     }
 }
 
@@ -44,21 +73,54 @@ pub struct PairScore {
 pub type Scored<'a> = dyn FnMut(&[(usize, PairScore)]) + 'a;
 
 /// Logits rows held at once: 16 MiB of f32 at a vocabulary of 32,000 would be 131 rows.
-const LOGITS_ELEMENTS: usize = 4 << 20;
+pub(super) const LOGITS_ELEMENTS: usize = 4 << 20;
 
-/// Scores every pair; `done` hears how many are finished.
+/// Scores every pair; `done` hears which are finished.
 ///
 /// # Errors
 /// When a forward pass fails. A pair whose logits are not finite scores NaN, which the caller must refuse.
-pub fn score_pairs(decoder: &Decoder, pairs: &[EncodedPair], budget: Budget, done: &mut Scored<'_>) -> Result<()> {
+pub fn score_pairs(
+    decoder: &Decoder,
+    pairs: &[EncodedPair],
+    budget: Budget,
+    softmax: Softmax,
+    done: &mut Scored<'_>,
+) -> Result<()> {
     let inputs: Vec<&[u32]> = pairs.iter().map(|pair| pair.input.as_slice()).collect();
     let mut roots = prefix_tree::build(&inputs, budget.share_prefixes);
-    // The longest first: the first batch is the memory peak and early time estimates are upper bounds.
-    roots.sort_by_key(|node| std::cmp::Reverse(depth(node)));
+    // The longest on top: the first pass is the memory peak and early time estimates are upper bounds.
+    roots.sort_by_key(depth);
+    let held = Rc::new(Cell::new(0));
+    let mut stack: Vec<Item<'_>> = roots.iter().map(|node| Item::new(decoder, node, &[], &held)).collect();
     let scores = vec![PairScore { loglikelihood: 0.0, is_greedy: true }; pairs.len()];
-    let mut walk = Walk { decoder, pairs, budget, scores, done };
-    let nodes: Vec<(usize, &Node)> = roots.iter().map(|node| (0, node)).collect();
-    walk.nodes(None, &nodes)
+    let mut scorer = Scorer { decoder, pairs, softmax, scores };
+    while !stack.is_empty() {
+        let mut pass = take_pass(&mut stack, budget, held.get());
+        let hidden = forward(decoder, pairs, &mut pass)?; // [N, D]
+        scorer.score(&hidden, &pass)?;
+        let mut finished = Vec::new();
+        for (mut item, count) in pass.into_iter().rev() {
+            item.computed += count;
+            if item.computed < item.tok() {
+                stack.push(item);
+                continue;
+            }
+            let node = item.node;
+            finished.extend(node.members.iter().filter(|&&member| pairs[member].input.len() == node.end));
+            if node.children.is_empty() {
+                continue;
+            }
+            let mut chain = item.before;
+            chain.push(Rc::new(item.own));
+            let mut children: Vec<&Node> = node.children.iter().collect();
+            children.sort_by_key(|child| depth(child));
+            stack.extend(children.into_iter().map(|child| Item::new(decoder, child, &chain, &held)));
+        }
+        let finished: Vec<(usize, PairScore)> =
+            finished.into_iter().map(|&member| (member, scorer.final_score(member))).collect();
+        done(&finished);
+    }
+    Ok(())
 }
 
 /// Positions of the deepest path.
@@ -66,90 +128,118 @@ fn depth(node: &Node) -> usize {
     node.children.iter().map(depth).max().unwrap_or(node.end)
 }
 
-struct Walk<'a> {
-    decoder: &'a Decoder,
-    pairs: &'a [EncodedPair],
-    budget: Budget,
-    scores: Vec<PairScore>,
-    done: &'a mut Scored<'a>,
+/// A segment that counts its positions among those held, for as long as it lives.
+struct Held {
+    segment: KvSegment,
+    count: usize,
+    total: Rc<Cell<usize>>,
 }
 
-impl Walk<'_> {
-    /// Computes sibling segments, each continuing row `.0` of the parent's cache, then what goes on from them.
-    fn nodes(&mut self, parent: Option<&KvCache>, nodes: &[(usize, &Node)]) -> Result<()> {
-        let mut rest = nodes;
-        while !rest.is_empty() {
-            let (batch, others) = rest.split_at(self.batch_len(rest));
-            rest = others;
-            let mut cache = match parent {
-                None => {
-                    KvCache::new(self.decoder.config(), batch.len(), batch.iter().map(|(_, node)| node.end).max().unwrap_or(0))
-                }
-                Some(parent) => {
-                    let mut cache = parent.clone();
-                    cache.select_rows(&batch.iter().map(|&(row, _)| row).collect::<Vec<_>>())?;
-                    cache
-                }
-            };
-            self.batch(&mut cache, batch)?;
-            let mut children: Vec<(usize, &Node)> = batch
-                .iter()
-                .enumerate()
-                .flat_map(|(row, (_, node))| node.children.iter().map(move |child| (row, child)))
-                .collect();
-            children.sort_by_key(|(_, child)| std::cmp::Reverse(child.end));
-            self.nodes(Some(&cache), &children)?;
-        }
-        Ok(())
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.total.set(self.total.get() - self.count);
+    }
+}
+
+/// A node on its way.
+struct Item<'a> {
+    node: &'a Node,
+    before: Vec<Rc<Held>>,
+    own: Held,
+    /// Tokens of the node that are through.
+    computed: usize,
+}
+
+impl<'a> Item<'a> {
+    fn new(decoder: &Decoder, node: &'a Node, before: &[Rc<Held>], total: &Rc<Cell<usize>>) -> Self {
+        // No room yet: a node that waits must not cost memory.
+        let segment = KvSegment::new(decoder.config(), node.start, 0);
+        Self { node, before: before.to_vec(), own: Held { segment, count: 0, total: Rc::clone(total) }, computed: 0 }
     }
 
-    /// How many of the next segments fit one forward pass; at least one.
-    fn batch_len(&self, nodes: &[(usize, &Node)]) -> usize {
-        let (mut width, mut length) = (0, 0);
-        let fits = |(count, (_, node)): (usize, &(usize, &Node))| {
-            width = width.max(node.end - node.start);
-            length = length.max(node.end);
-            count == 0 || ((count + 1) * width <= self.budget.batch_tokens && (count + 1) * length <= self.budget.cache_tokens)
-        };
-        nodes.iter().enumerate().map(fits).take_while(|&fits| fits).count()
+    fn tok(&self) -> usize {
+        self.node.end - self.node.start
     }
 
-    fn batch(&mut self, cache: &mut KvCache, batch: &[(usize, &Node)]) -> Result<()> {
-        let lens: Vec<usize> = batch.iter().map(|(_, node)| node.end - node.start).collect();
-        let width = lens.iter().copied().max().unwrap_or(0);
-        let mut ids = vec![0u32; batch.len() * width];
-        for (row, (_, node)) in batch.iter().enumerate() {
-            let segment = &self.pairs[node.sequence].input[node.start..node.end];
-            ids[row * width..row * width + segment.len()].copy_from_slice(segment);
+    /// Makes room for the whole node.
+    fn reserve(&mut self, decoder: &Decoder) {
+        if self.own.count == 0 {
+            self.own.segment = KvSegment::new(decoder.config(), self.node.start, self.tok());
+            self.own.count = self.tok();
+            self.own.total.set(self.own.total.get() + self.tok());
         }
-        let ids = Tensor::from_vec(ids, (batch.len(), width), self.decoder.device())?;
-        let hidden = self.decoder.forward_cached(&ids, &lens, cache)?; // [B, T, D]
+    }
+}
 
-        // (row of hidden, pair, target): the targets that fall into these segments.
-        let mut wanted: Vec<(u32, usize, u32)> = Vec::new();
-        for (row, (_, node)) in batch.iter().enumerate() {
-            for &member in &node.members {
+/// The next nodes from the top of the stack, each with the number of its tokens that fit; at least one.
+fn take_pass<'a>(stack: &mut Vec<Item<'a>>, budget: Budget, held: usize) -> Vec<(Item<'a>, usize)> {
+    let mut pass: Vec<(Item<'a>, usize)> = Vec::new();
+    let (mut room, mut cached) = (budget.batch_tokens.max(1), held);
+    while let Some(item) = stack.last() {
+        let new = if item.own.count == 0 { item.tok() } else { 0 };
+        if room == 0 || (!pass.is_empty() && cached + new > budget.cache_tokens) {
+            break;
+        }
+        let Some(item) = stack.pop() else { break };
+        let count = (item.tok() - item.computed).min(room);
+        (room, cached) = (room - count, cached + new);
+        pass.push((item, count));
+    }
+    pass
+}
+
+/// Runs the tokens of a pass; `[N, D]`.
+fn forward(decoder: &Decoder, pairs: &[EncodedPair], pass: &mut [(Item<'_>, usize)]) -> Result<Tensor> {
+    let mut runs = Vec::with_capacity(pass.len());
+    for (item, count) in pass {
+        item.reserve(decoder);
+        let first = item.node.start + item.computed;
+        runs.push(Run {
+            ids: &pairs[item.node.sequence].input[first..first + *count],
+            before: item.before.iter().map(|held| &held.segment).collect(),
+            own: &mut item.own.segment,
+        });
+    }
+    decoder.forward_runs(&mut runs)
+}
+
+struct Scorer<'a> {
+    decoder: &'a Decoder,
+    pairs: &'a [EncodedPair],
+    softmax: Softmax,
+    scores: Vec<PairScore>,
+}
+
+/// A row of the hidden activations, the pair that it scores, and the token it should predict.
+type Wanted = (u32, usize, u32);
+
+impl Scorer<'_> {
+    fn final_score(&self, pair: usize) -> PairScore {
+        let score = self.scores[pair];
+        PairScore { loglikelihood: self.softmax.round(score.loglikelihood, self.decoder.dtype()), ..score }
+    }
+
+    /// Scores the targets that fall into a pass.
+    fn score(&mut self, hidden: &Tensor, pass: &[(Item<'_>, usize)]) -> Result<()> {
+        let mut wanted: Vec<Wanted> = Vec::new();
+        let mut row = 0;
+        for (item, count) in pass {
+            let start = item.node.start + item.computed;
+            for &member in &item.node.members {
                 let pair = &self.pairs[member];
                 let first = pair.input.len() - pair.targets.len();
-                for position in first.max(node.start)..node.end.min(pair.input.len()) {
-                    wanted.push(((row * width + position - node.start) as u32, member, pair.targets[position - first]));
+                for position in first.max(start)..(start + count).min(pair.input.len()) {
+                    wanted.push(((row + position - start) as u32, member, pair.targets[position - first]));
                 }
             }
+            row += count;
         }
         wanted.sort_by_key(|&(row, ..)| row); // stable: each pair's positions stay in order
-        self.score(&hidden, &wanted)?;
-        let finished: Vec<(usize, PairScore)> = batch
-            .iter()
-            .flat_map(|(_, node)| node.members.iter().filter(|&&member| self.pairs[member].input.len() == node.end))
-            .map(|&member| (member, self.scores[member]))
-            .collect();
-        (self.done)(&finished);
-        Ok(())
+        self.add(hidden, &wanted)
     }
 
     /// Adds the log-probabilities of the wanted targets to their pairs' sums.
-    fn score(&mut self, hidden: &Tensor, wanted: &[(u32, usize, u32)]) -> Result<()> {
-        let hidden = hidden.flatten_to(1)?; // [B·T, D]
+    fn add(&mut self, hidden: &Tensor, wanted: &[Wanted]) -> Result<()> {
         let vocab_size = self.decoder.config().vocab_size;
         let rows_at_once = (LOGITS_ELEMENTS / vocab_size).max(1);
         for part in wanted.chunk_by_rows(rows_at_once) {
@@ -171,9 +261,15 @@ impl Walk<'_> {
                     );
                 }
                 let (log_normaliser, most_probable) = summary[at];
+                let (row, dtype, target) = (&logits[at * vocab_size..], self.decoder.dtype(), target as usize);
+                let of = |id: usize| self.softmax.round(f64::from(row[id]) - log_normaliser, dtype);
                 let score = &mut self.scores[pair];
-                score.loglikelihood += f64::from(logits[at * vocab_size + target as usize]) - log_normaliser;
-                score.is_greedy &= most_probable == target as usize;
+                score.loglikelihood += of(target);
+                score.is_greedy &= match self.softmax {
+                    Softmax::F32 => most_probable == target,
+                    // Rounding makes ties; the lowest id wins them.
+                    Softmax::Model => of(target) == of(most_probable) && !(0..target).any(|id| of(id) == of(target)),
+                };
             }
         }
         Ok(())
@@ -182,11 +278,11 @@ impl Walk<'_> {
 
 /// Splits the wanted list without separating entries of one row.
 trait ChunkByRows {
-    fn chunk_by_rows(&self, rows: usize) -> impl Iterator<Item = &[(u32, usize, u32)]>;
+    fn chunk_by_rows(&self, rows: usize) -> impl Iterator<Item = &[Wanted]>;
 }
 
-impl ChunkByRows for [(u32, usize, u32)] {
-    fn chunk_by_rows(&self, rows: usize) -> impl Iterator<Item = &[(u32, usize, u32)]> {
+impl ChunkByRows for [Wanted] {
+    fn chunk_by_rows(&self, rows: usize) -> impl Iterator<Item = &[Wanted]> {
         let mut rest = self;
         std::iter::from_fn(move || {
             let mut distinct = 0;
@@ -227,6 +323,15 @@ mod tests {
         let (value, best) = log_sum_exp(&[1000.0, 1000.0, 0.0]);
         assert_eq!((value, best), (1000.0 + 2f64.ln(), 0));
         assert!(log_sum_exp(&[0.0, f32::NAN]).0.is_nan());
+    }
+
+    #[test]
+    fn log_probabilities_are_rounded_to_the_models_type_on_request_only() {
+        // bf16 has 8 bits of mantissa: 1/128 is the step between 1 and 2.
+        assert_eq!(Softmax::F32.round(-1.003, DType::BF16), -1.003);
+        assert_eq!(Softmax::Model.round(-1.003, DType::BF16), -1.0);
+        assert_eq!(Softmax::Model.round(-1.006, DType::BF16), -1.0 - 1.0 / 128.0);
+        assert_eq!(Softmax::Model.round(-1.003, DType::F32), -1.003);
     }
 
     #[test]

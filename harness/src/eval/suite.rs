@@ -7,21 +7,24 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow, bail};
 use candle_core::{DType, Device};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use models::{Decoder, DecoderConfig, InputShape, Model as _, ModelConfig, ParamStore};
+use models::{Decoder, DecoderConfig, InputShape, KvSegment, Model as _, ModelConfig, ParamStore};
 use records::Row;
+use serde_json::{Map, Value, json};
 use tasks::{DataSource, Executor, GroupSpec, Profile};
 
 use super::adapter::{AnswerOptions, Evaluator};
 use super::cache::ResponseCache;
+use super::chat::{ChatOptions, ChatTemplate};
 use super::encode::SpecialTokens;
 use super::model::{LoadedModel, read_tokenizer};
 use super::results::{Evaluation, ModelOutcome, RunOutcome};
-use super::runner::{NotRun, Outcome, TaskRequest, run_task};
-use super::sandbox::PythonSandbox;
-use super::score::Budget;
+use super::runner::{AskOptions, NotRun, Outcome, TaskRequest, run_task};
+use super::sandbox::{PythonSandbox, SandboxOptions};
+use super::score::{Budget, LOGITS_ELEMENTS, Softmax};
 use crate::config::TrainConfig;
 use crate::data::hub::{self, Hub, HubError, ModelId, SplitRows, fetch_model, fetch_rows};
 use crate::error::{Hint as _, find, render};
+use crate::plan::Shard;
 use crate::run::RunDirectory;
 use crate::train::{self, TrainOptions, rows::base_row};
 
@@ -75,12 +78,20 @@ pub struct Plan {
     pub offline: bool,
     /// Conventions.
     pub profile: Profile,
+    /// Ask in turns, by each model's chat template.
+    pub chat: Option<ChatOptions>,
     /// Where runs and caches live.
     pub runs_dir: PathBuf,
     /// Threads, for the record.
     pub threads: usize,
     /// Run programs that a model wrote, in the sandbox.
     pub allow_code_execution: bool,
+    /// Run them even where the sandbox lacks landlock.
+    pub unsafe_exec: bool,
+    /// Documents that this process takes.
+    pub shard: Shard,
+    /// What log-softmax is rounded to.
+    pub softmax: Softmax,
     /// Use and write the response cache.
     pub use_cache: bool,
     /// Most memory that weights and caches may take, bytes.
@@ -100,6 +111,10 @@ pub fn expand(asked: &[TaskRequest], data: &Data, profile: Profile) -> anyhow::R
     let (mut leaves, mut groups): (Vec<TaskRequest>, Vec<GroupSpec>) = (Vec::new(), Vec::new());
     let known = tasks::groups();
     for request in asked {
+        if request.unsupported.is_some() {
+            leaves.push(request.clone());
+            continue;
+        }
         let names = tasks::expand(&[&request.task]).hint("`harness list tasks` shows every name")?;
         let group = known.iter().find(|group| group.name == request.task);
         let mut kept = Vec::new();
@@ -176,11 +191,12 @@ pub fn load_run(run: &RunDirectory, name: String, dtype: DType, device: &Device)
     let named = Some(config.data.end_of_document.as_str()).filter(|token| !token.is_empty());
     let end = ["<|endoftext|>", "</s>"].into_iter().chain(named).filter_map(|token| tokenizer.token_to_id(token)).next_back();
     let special = SpecialTokens { bos: end, eos: end.into_iter().collect(), ..SpecialTokens::default() };
-    let loaded = LoadedModel::new(name, model, &params, &run.tokenizer(), special).with_context(context)?;
+    let loaded = LoadedModel::new(name, model, params, &run.tokenizer(), special).with_context(context)?;
     Ok((loaded, config))
 }
 
-/// Runs the plan.
+/// Runs the plan: asks everything, for the documents of the plan's shard. What comes back is not aggregated yet
+/// ([`Evaluation::conclude`]).
 ///
 /// # Errors
 /// When a subject is missing and may not be trained, a model cannot be loaded, or data is wrong.
@@ -196,7 +212,26 @@ pub fn evaluate(plan: &Plan) -> anyhow::Result<Evaluation> {
         models.push(outcome);
     }
     let sandbox = sandbox.map(|sandbox| format!("Python {}, {}", sandbox.python_version(), sandbox.layers()));
-    Ok(Evaluation { suite: plan.suite.clone(), profile: plan.profile, groups: plan.groups.clone(), sandbox, models })
+    let groups = plan.groups.clone();
+    Ok(Evaluation { suite: plan.suite.clone(), profile: plan.profile, settings: settings(plan), groups, sandbox, models })
+}
+
+/// What was asked for, for the record.
+fn settings(plan: &Plan) -> Map<String, Value> {
+    let data = match &plan.data {
+        Data::Bundled => "bundled".to_owned(),
+        Data::Folder(folder) => folder.display().to_string(),
+        Data::Hub => "hub".to_owned(),
+    };
+    let settings = [
+        ("data", json!(data)),
+        ("data_note", json!(plan.data_note)),
+        ("tier", json!(if plan.data == Data::Bundled { "demo" } else { "full" })),
+        ("dtype", json!(format!("{:?}", plan.dtype).to_lowercase())),
+        ("softmax_dtype", json!(plan.softmax)),
+        ("numerics", json!("f32")),
+    ];
+    settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// Rows per task, or why there are none; empty unless the documents come from the hub.
@@ -213,7 +248,7 @@ fn hub_rows(plan: &Plan) -> anyhow::Result<HubRows> {
     }
     let hub: Arc<dyn Hub> = hub::open(plan.offline).map_err(HubError::explain)?;
     let mut first = None;
-    for request in &plan.tasks {
+    for request in plan.tasks.iter().filter(|request| request.unsupported.is_none()) {
         let task = tasks::task(&request.task, plan.profile)?;
         let spec = task.spec();
         let on_hub = spec.dataset.hub.is_some();
@@ -246,13 +281,13 @@ fn hub_rows(plan: &Plan) -> anyhow::Result<HubRows> {
 
 /// The sandbox, when it is allowed and some task needs it.
 fn sandbox(plan: &Plan) -> anyhow::Result<Option<PythonSandbox>> {
-    let mut needs = plan.tasks.iter().map(|request| Ok(tasks::task(&request.task, plan.profile)?.spec().needs_executor));
-    if !plan.allow_code_execution || !needs.any(|needs: anyhow::Result<bool>| needs.unwrap_or(false)) {
+    let needs = |request: &TaskRequest| tasks::task(&request.task, plan.profile).is_ok_and(|task| task.spec().needs_executor);
+    if !plan.allow_code_execution || !plan.tasks.iter().any(needs) {
         return Ok(None);
     }
-    let sandbox =
-        PythonSandbox::new().context("cannot run generated programs").hint("`harness doctor` says which layers are active")?;
-    Ok(Some(sandbox))
+    let options = SandboxOptions { unsafe_exec: plan.unsafe_exec, parallel: plan.threads.max(1), ..SandboxOptions::default() };
+    let sandbox = PythonSandbox::with_options(options).context("cannot run generated programs");
+    Ok(Some(sandbox.hint("`harness doctor` says which layers are active")?))
 }
 
 fn ask(plan: &Plan, rows: &HubRows, subject: &Subject, sandbox: &mut Option<PythonSandbox>) -> anyhow::Result<ModelOutcome> {
@@ -308,7 +343,9 @@ fn ask_published(
     model: &LoadedModel,
     sandbox: &mut Option<PythonSandbox>,
 ) -> anyhow::Result<ModelOutcome> {
-    let base = Row { subject: Some(model.name.clone()), ..published_row(model.decoder.config(), plan) };
+    // A score in turns is another cell than a plain one: they must not meet in a table's cell.
+    let subject = if plan.chat.is_some() { format!("{} (chat)", model.name) } else { model.name.clone() };
+    let base = Row { subject: Some(subject), ..published_row(model.decoder.config(), plan) };
     Ok(ModelOutcome { name: model.name.clone(), runs: vec![ask_model(plan, rows, model, None, base, sandbox)?] })
 }
 
@@ -333,6 +370,18 @@ fn published_row(config: &DecoderConfig, plan: &Plan) -> Row {
     }
 }
 
+/// The template of a model's folder.
+///
+/// # Errors
+/// When the model is none of a published folder, or has no template.
+pub fn chat_template(folder: Option<&Path>, name: &str) -> anyhow::Result<ChatTemplate> {
+    match folder {
+        Some(folder) => ChatTemplate::of_folder(folder),
+        None => Err(anyhow!("model `{name}`: expected a chat template, found none"))
+            .hint("leave out --apply-chat-template: runs of ours are not tuned on conversations"),
+    }
+}
+
 fn ask_model(
     plan: &Plan,
     rows: &HubRows,
@@ -342,7 +391,7 @@ fn ask_model(
     sandbox: &mut Option<PythonSandbox>,
 ) -> anyhow::Result<RunOutcome> {
     let budget = budget(model.decoder.config(), model.params_total, plan)?;
-    let options = AnswerOptions { profile: plan.profile, budget };
+    let options = AnswerOptions { profile: plan.profile, budget, softmax: plan.softmax };
     let mut cache = if plan.use_cache {
         let path = plan.runs_dir.join("_cache/responses").join(format!("{}.jsonl", &model.weights_digest));
         Some(ResponseCache::open(&path)?)
@@ -350,11 +399,15 @@ fn ask_model(
         None
     };
     let label = seed.map_or_else(|| model.name.clone(), |seed| format!("{} seed {seed}", model.name));
+    let template = plan.chat.as_ref().map(|_| chat_template(model.folder.as_deref(), &model.name)).transpose()?;
+    let chat = template.as_ref().zip(plan.chat.as_ref());
+    let ask = AskOptions { profile: plan.profile, shard: plan.shard, seed, chat };
     let mut outcomes: Vec<(String, Outcome)> = Vec::new();
     for request in &plan.tasks {
         let source = match &plan.data {
             Data::Bundled => DataSource::Bundled,
             Data::Folder(folder) => DataSource::Dir(folder),
+            Data::Hub if request.unsupported.is_some() => DataSource::Bundled,
             Data::Hub => match &rows[&request.task] {
                 Ok(rows) => DataSource::Rows { splits: &rows.splits, sha256: &rows.sha256 },
                 Err(why) => {
@@ -372,7 +425,7 @@ fn ask_model(
             evaluator = evaluator.with_cache(cache);
         }
         let executor = sandbox.as_mut().map(|sandbox| sandbox as &mut dyn Executor);
-        let outcome = run_task(request, plan.profile, source, &mut evaluator, executor, seed)?;
+        let outcome = run_task(request, ask, source, &mut evaluator, executor)?;
         if let Some(error) = evaluator.cache_error.take() {
             return Err(error).hint("free some space, or run without the cache: --no-cache");
         }
@@ -385,6 +438,9 @@ fn ask_model(
         params_total: model.params_total,
         weights_digest: model.weights_digest.clone(),
         tokenizer_sha256: model.tokenizer_sha256.clone(),
+        chat: chat.map(|(template, options)| {
+            json!({ "template_sha256": template.sha256(), "system": options.system, "fewshot_as_multiturn": options.fewshot_as_multiturn })
+        }),
         base,
         folder: None,
         flops_forward: None,
@@ -392,21 +448,42 @@ fn ask_model(
     })
 }
 
-/// Cache positions that fit the memory bound beside the weights; two caches are alive at once, a parent's and its children's.
+/// A budget within the memory bound, said before the first request.
+///
+/// ```text
+/// weights + batch_tokens · activations + logits + cache_tokens · bytes per position ≤ --max-memory
+/// ```
 fn budget(config: &DecoderConfig, params_total: usize, plan: &Plan) -> anyhow::Result<Budget> {
-    let per_token = 2 * config.num_layers() * config.num_key_value_heads * config.head_dim() * 4;
-    let weights = (params_total * plan.dtype.size_in_bytes()) as u64;
-    let smallest = weights + (2 * per_token * config.max_position_embeddings) as u64;
+    let per_token = KvSegment::bytes_per_tok(config) as u64;
+    // Weights as they are used; a tied table is kept twice (rows to look up, panels to multiply with).
+    let table = if config.tie_word_embeddings { config.vocab_size * config.hidden_size } else { 0 };
+    let weights = ((params_total + table) * plan.dtype.size_in_bytes().max(4)) as u64;
+    // Of a layer at once: the stream with its history, queries, keys, values, attention's result, and three of the feed-forward's width.
+    let width = (6 + config.residual.cost(config.hidden_size).history) * config.hidden_size
+        + (3 * config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim()
+        + 3 * config.mlp_width();
+    let default = Budget::default();
+    let logits = 2 * 4 * LOGITS_ELEMENTS.max(config.vocab_size * default.decode_rows) as u64;
+    let activations = (4 * width * default.batch_tokens) as u64;
+    let fixed = weights + activations + logits;
+    let longest = config.max_position_embeddings as u64;
+    let smallest = fixed + longest * per_token;
     if plan.max_memory < smallest {
         return Err(anyhow!(
-            "--max-memory: expected at least {smallest} bytes (weights and one full-length cache), found {}",
+            "--max-memory: expected at least {smallest} bytes (weights {weights}, activations {activations}, logits {logits}, one sequence of {longest} positions), found {}",
             plan.max_memory
         ))
         .hint("a smaller model, a shorter one, or more memory");
     }
-    let fits = ((plan.max_memory - weights) / (3 * per_token as u64)) as usize;
-    let default = Budget::default();
-    Ok(Budget { cache_tokens: default.cache_tokens.min(fits).max(config.max_position_embeddings), ..default })
+    let cache_tokens = ((plan.max_memory - fixed) / per_token).min(default.cache_tokens as u64).max(longest);
+    tracing::info!(
+        "memory: at most {:.2} GB: weights {:.2}, activations {:.2}, {cache_tokens} cached positions {:.2}",
+        (fixed + cache_tokens * per_token) as f64 / 1e9,
+        weights as f64 / 1e9,
+        (activations + logits) as f64 / 1e9,
+        (cache_tokens * per_token) as f64 / 1e9,
+    );
+    Ok(Budget { cache_tokens: cache_tokens as usize, ..default })
 }
 
 fn progress_bar(label: &str, task: &str) -> ProgressBar {

@@ -86,6 +86,9 @@ impl Job {
     pub fn base_row(&self) -> anyhow::Result<Row> {
         let probe = self.probe()?;
         let mut row = base_row(&self.config, self.threads);
+        if matches!(probe.work(), Work::Prompt | Work::Request) {
+            row.dtype = Some(self.workload.inference_dtype.as_str().to_owned());
+        }
         if probe.work() != Work::Training {
             (row.sequence_length, row.grad_accum, row.optimizer) = (None, None, None);
             row.batch = matches!(probe.work(), Work::Prompt | Work::Request).then_some(self.workload.batch as u64);

@@ -5,9 +5,10 @@
 //! parent ──job (JSON, stdin)──> `harness worker` ──rows (JSON lines, stdout)──> parent ──append──> OUT/records.jsonl
 //! ```
 //! - [`mod@probes`]: what can be measured; a file each. - [`subject`]: model and inputs of a workload. - [`window`]: warm-up, timed window,
-//!   the one timer. - [`allocator`], [`process`]: bytes asked for, bytes resident, contention.
+//!   the one timer. - [`allocator`], [`process`], [`cgroup`], [`energy`]: bytes asked for, bytes resident, contention, joules.
 //! - [`job`], [`worker`]: one measurement in its own process. - [`plan`]: what is measured in which order. - [`parent`]: spawns workers,
 //!   survives them, resumes. - [`pairs`]: log cost ratios for tables and the gate. - [`table`]: the cost table of the terminal.
+//! - [`criterion`]: rows of benchmarks that criterion ran. - [`quality`]: time to a named validation loss, from the logs of training runs.
 //!
 //! The sample is the unit of statistics, not the iteration: what one process repeats inside shares its memory layout and its
 //! neighbours, so a worker gives one number per metric. Nothing is retried and nothing is dropped: a worker that fails, is killed or
@@ -16,12 +17,18 @@
 //! Definitions and protocol: measurement.md sections 1 to 10.
 
 pub mod allocator;
+pub mod cgroup;
+pub mod criterion;
+
+pub mod energy;
 pub mod job;
 pub mod pairs;
 pub mod parent;
 pub mod plan;
 pub mod probes;
 pub mod process;
+pub mod quality;
+
 pub mod subject;
 pub mod table;
 pub mod window;

@@ -159,13 +159,48 @@ fn forget(out: &Path) -> anyhow::Result<()> {
 
 /// The run is this machine with this build: only such rows may stand in one file of pairs.
 fn start_manifest(plan: &Plan, options: &MeasureOptions, program: &Path) -> anyhow::Result<Manifest> {
+    let seed = plan.subjects.first().and_then(|subject| i64::try_from(subject.config.seed).ok()).unwrap_or_default();
+    manifest_for(seed, options, program)
+}
+
+/// Appends rows that no worker measured (imported, or read from training logs) to the records in `options.out`, each once.
+///
+/// - Rows without a run are given this one: the machine and build of now.
+/// - Returns all of them, and how many are new.
+///
+/// # Errors
+/// When the folder holds records of another machine or build, or cannot be written.
+pub fn add_rows(rows: Vec<Row>, options: &MeasureOptions) -> anyhow::Result<(Vec<Row>, usize)> {
+    if options.fresh {
+        forget(&options.out)?;
+    }
+    let program = options.program.clone().map_or_else(own_program, Ok)?;
+    let mut writer = RecordWriter::in_folder(&options.out)?;
+    let mut manifest = manifest_for(0, options, &program)?;
+    let own = |row: Row| {
+        if !row.run_id.is_empty() {
+            return Row { suite: Some(options.suite.clone()), ..row }.seal();
+        }
+        let (run_id, suite) = (manifest.run_id.clone(), Some(options.suite.clone()));
+        Row { run_id, suite, host_fingerprint: manifest.host.host_fingerprint.clone(), ..row }.seal()
+    };
+    let rows: Vec<Row> = rows.into_iter().map(own).collect();
+    let known: HashSet<String> = read_rows(writer.path())?.rows.into_iter().map(|row| row.record_id).collect();
+    let new: Vec<Row> = rows.iter().filter(|row| !known.contains(&row.record_id)).cloned().collect();
+    writer.append(&new)?;
+    manifest.status = RunStatus::Finished;
+    manifest.finished_utc = Some(provenance::utc_now());
+    manifest.save(&options.out.join(MANIFEST_FILE))?;
+    Ok((rows, new.len()))
+}
+
+fn manifest_for(seed: i64, options: &MeasureOptions, program: &Path) -> anyhow::Result<Manifest> {
     let host = provenance::host(options.threads);
     let mut build = provenance::build();
     if options.program.is_some() {
         build.binary_sha256 = Some(source::sha256(program)?);
     }
     let identity = format!("{:?} {:?} {:?}", host.host_fingerprint, build.binary_sha256, options.worker_flags);
-    let seed = plan.subjects.first().and_then(|subject| i64::try_from(subject.config.seed).ok()).unwrap_or_default();
     let run_id = RunId::new(&options.suite, &records::ids::sha256_hex(identity.as_bytes()), seed).to_string();
     let path = options.out.join(MANIFEST_FILE);
     if path.is_file() {

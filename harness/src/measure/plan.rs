@@ -11,11 +11,13 @@
 //! Source: measurement.md section 10.
 
 use super::job::{Job, Provenance};
+use super::probes::predicted_memory::{depths, with_depth};
 use super::probes::{Kind, Probe, Work};
 use super::subject::{Reference, Workload};
 use super::window::WindowSpec;
 use crate::config::TrainConfig;
-use models::{InputShape, Model as _};
+use crate::plan::Shard;
+use models::{InputShape, Model as _, ModelConfig};
 use records::{Arm, Design};
 use std::path::PathBuf;
 
@@ -23,8 +25,6 @@ use std::path::PathBuf;
 pub const MEMORY_ROUNDS: u32 = 5;
 /// Bytes of training state per parameter: weight, gradient and two moments in f32.
 const TRAIN_BYTES_PER_PARAM: u64 = 16;
-/// Bytes of an f32 weight.
-const WEIGHT_BYTES: u64 = 4;
 /// FLOP/s per thread assumed for the time estimate of a plan; only ever used for that.
 const ASSUMED_FLOPS_PER_S: f64 = 2e10;
 /// Seconds to start a process and build a small model, assumed for the same.
@@ -64,6 +64,8 @@ pub struct Plan {
     pub with_aa: bool,
     /// Batch of pairs: 0 is looked at, 1 must confirm a failure.
     pub trial: u32,
+    /// The part of the plan that this process does.
+    pub shard: Shard,
 }
 
 /// One worker of a plan.
@@ -86,26 +88,37 @@ impl std::fmt::Debug for dyn Probe {
 impl Plan {
     /// A plan of one batch of pairs, without an A/A control.
     pub fn new(subjects: Vec<SubjectSpec>, probes: Vec<&'static dyn Probe>, workload: Workload, pairs: u32) -> Self {
-        Self { subjects, probes, workload, pairs: 0..pairs, memory_rounds: MEMORY_ROUNDS, with_aa: false, trial: 0 }
+        Self {
+            subjects,
+            probes,
+            workload,
+            pairs: 0..pairs,
+            memory_rounds: MEMORY_ROUNDS,
+            with_aa: false,
+            trial: 0,
+            shard: Shard::ALL,
+        }
     }
 
-    /// Every worker, in the order in which they run.
+    /// Every worker of this process's shard, in the order in which they run. A round of a probe is one entry of the plan: its pairs
+    /// stay on one machine.
     pub fn steps(&self) -> Vec<Step> {
-        let mut steps = Vec::new();
+        let mut entries: Vec<Vec<Step>> = Vec::new();
         for &probe in self.probes.iter().filter(|probe| probe.is_exact()) {
-            steps.extend((0..self.subjects.len()).map(|subject| Step { probe, subject, design: Design::default() }));
+            entries.extend((0..self.subjects.len()).map(|subject| vec![Step { probe, subject, design: Design::default() }]));
         }
         for round in self.pairs.clone() {
             for &probe in self.probes.iter().filter(|probe| !probe.is_exact()) {
                 if probe.kind() != Kind::Memory || round - self.pairs.start < self.memory_rounds {
-                    self.round(probe, round, &mut steps);
+                    entries.push(self.round(probe, round));
                 }
             }
         }
-        steps
+        self.shard.select(entries).into_iter().flatten().collect()
     }
 
-    fn round(&self, probe: &'static dyn Probe, round: u32, steps: &mut Vec<Step>) {
+    fn round(&self, probe: &'static dyn Probe, round: u32) -> Vec<Step> {
+        let mut steps = Vec::new();
         // (subject, arm, is_aa); a plan of one subject has no comparison, so its samples have no arm.
         let mut arms: Vec<(usize, Arm, bool)> = (0..self.subjects.len())
             .map(|subject| {
@@ -146,6 +159,7 @@ impl Plan {
             };
             steps.push(Step { probe, subject, design });
         }
+        steps
     }
 
     /// One subject with a control: only the control is measured.
@@ -182,12 +196,16 @@ impl Plan {
 
     /// Bytes a step's worker touches at least.
     pub fn needed_bytes(&self, step: &Step) -> u64 {
-        let params = self.subjects[step.subject].config.model.num_params().total as u64;
+        let ModelConfig::Decoder(model) = &self.subjects[step.subject].config.model;
+        let params = model.num_params().total as u64;
+        if step.probe.name() == "predicted_memory" {
+            return TRAIN_BYTES_PER_PARAM * with_depth(model, depths(model)[1]).num_params().total as u64;
+        }
         match (step.probe.kind(), step.probe.work()) {
             // Counted on untouched zero pages.
             (Kind::Exact, _) => 0,
             (_, Work::Training) => TRAIN_BYTES_PER_PARAM * params,
-            (_, Work::Prompt | Work::Request) => WEIGHT_BYTES * params,
+            (_, Work::Prompt | Work::Request) => self.workload.inference_dtype.dtype().size_in_bytes() as u64 * params,
             (_, Work::Nothing) => self.workload.ballast_bytes,
         }
     }
@@ -275,6 +293,30 @@ mod tests {
         let steps = plan(3, false).steps();
         assert!(steps[..3].iter().all(|step| step.probe.name() == "params" && step.design == Design::default()));
         assert_eq!(steps.len(), 3 + 4 * 3);
+    }
+
+    #[test]
+    fn shards_share_the_workers_and_split_no_round() {
+        let whole = plan(2, true);
+        let name = |step: &Step| (step.probe.name(), step.subject, step.design.clone());
+        let mut joined: Vec<_> = Vec::new();
+        for shard in ["1/3", "2/3", "3/3"] {
+            let part = Plan { shard: shard.parse().unwrap(), ..plan(2, true) };
+            assert!(orders(&part).iter().all(|round| round.len() == 4), "{shard}: {:?}", orders(&part));
+            joined.extend(part.steps().iter().map(name));
+        }
+        assert_eq!(joined.len(), whole.steps().len());
+        assert!(whole.steps().iter().all(|step| joined.contains(&name(step))));
+    }
+
+    #[test]
+    fn a_prediction_needs_the_memory_of_the_depths_it_runs() {
+        let config = crate::measure::subject::tests_config();
+        let ModelConfig::Decoder(model) = &config.model;
+        let two_layers = 16 * with_depth(model, 2).num_params().total as u64;
+        let probes = vec![probes::by_name("predicted_memory").unwrap()];
+        let plan = Plan::new(vec![config.into()], probes, Workload::default(), 1);
+        assert_eq!(plan.needed_bytes(&plan.steps()[0]), two_layers);
     }
 
     #[test]

@@ -4,14 +4,15 @@
 //! training    batches of uniform tokens, stream("measure/tokens", seed, batch)        config.batch × grad_accum × sequence_length
 //! inference   an own text, tokenised and cut to prompt_length; the same prompt in every row of the batch
 //! ```
-//! Weights are the seeded initial ones, or those of a checkpoint; speed does not depend on them, so initial ones are the default.
+//! Weights are the seeded initial ones, or those of a checkpoint; speed does not depend on them, so initial ones are the default. Frozen
+//! bf16 weights, for shapes that would not fit otherwise, are cheaper still: every matrix repeats one block of seeded normals.
 
 use crate::config::TrainConfig;
 use crate::data::Tokenizer;
 use crate::data::windows::Batch;
 use crate::train::optimizer::Optimizer;
 use anyhow::{Context as _, bail};
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use models::{Decoder, DecoderConfig, ModelConfig, ParamStore};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -22,6 +23,73 @@ const TOKENS: &str = "measure/tokens";
 /// Text that prompts are cut from.
 const PROMPT: &str = "The old mill stands at the river. Every morning the miller opens the gate, the wheel turns, and flour falls into \
                       the white sacks. Anna counts 12 of them, Ben carries 5 away, so 7 are left by the door. ";
+
+/// Values of the block that matrices of random bf16 weights repeat; its odd size keeps rows from repeating.
+const BLOCK: usize = (1 << 20) + 7;
+/// Standard deviation of those values, the decoder's own for most matrices.
+const BLOCK_STD: f32 = 0.02;
+/// Purpose of the random stream that draws them.
+const WEIGHTS: &str = "measure/weights";
+
+/// Number format of the weights and activations of an inference.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InferenceDtype {
+    /// As trained.
+    #[default]
+    F32,
+    /// Half the memory; products add up in f32.
+    Bf16,
+}
+
+impl InferenceDtype {
+    /// The word in the column `dtype`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// candle's type.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_default(dtype: &InferenceDtype) -> bool {
+    *dtype == InferenceDtype::default()
+}
+
+/// The rate that `mfu` refers to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peak {
+    /// What it is, for a reader to check: device, data type, dense.
+    pub name: String,
+    /// FLOP/s.
+    pub flops_per_s: f64,
+}
+
+impl std::str::FromStr for Peak {
+    type Err = String;
+
+    /// `NAME=FLOP/s`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("expected `NAME=FLOP/s` with a positive number, such as `2 cores f32 dense=2.4e11`, found `{text}`");
+        let (name, rate) = text.rsplit_once('=').ok_or_else(wrong)?;
+        let flops_per_s: f64 = rate.trim().parse().map_err(|_| wrong())?;
+        if name.trim().is_empty() || !(flops_per_s.is_finite() && flops_per_s > 0.0) {
+            return Err(wrong());
+        }
+        Ok(Self { name: name.trim().to_owned(), flops_per_s })
+    }
+}
 
 /// Sizes of the work, beside what a training config says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +107,12 @@ pub struct Workload {
     pub output_length: usize,
     /// Bytes that the probe `ballast` touches.
     pub ballast_bytes: u64,
+    /// Number format of inference. Left out of a job when it is the default, so that an older build can serve as the reference.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub inference_dtype: InferenceDtype,
+    /// What `mfu` refers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak: Option<Peak>,
 }
 
 impl Default for Workload {
@@ -51,6 +125,8 @@ impl Default for Workload {
             prompt_length: 256,
             output_length: 32,
             ballast_bytes: 256 << 20,
+            inference_dtype: InferenceDtype::F32,
+            peak: None,
         }
     }
 }
@@ -154,14 +230,42 @@ impl Subject {
         Ok((store, model))
     }
 
-    /// The network on detached tensors: it records no graph.
+    /// The network on detached tensors of the workload's number format: it records no graph.
     ///
     /// # Errors
     /// As [`Subject::build`].
     pub fn build_frozen(&self) -> anyhow::Result<(ParamStore, Decoder)> {
-        let (store, _) = self.build()?;
+        let store = match self.workload.inference_dtype {
+            InferenceDtype::F32 => self.build()?.0,
+            InferenceDtype::Bf16 => self.build_bf16()?,
+        };
         let frozen = Decoder::new(self.decoder(), store.freeze())?.with_numerics(self.config.kernel_numerics());
         Ok((store, frozen))
+    }
+
+    /// bf16 parameters that were never wider, so that shapes fit whose f32 weights would not.
+    fn build_bf16(&self) -> anyhow::Result<ParamStore> {
+        let store = ParamStore::new(DType::BF16, &self.device());
+        let model = Decoder::new(self.decoder(), store.var_builder())?;
+        if let Some(path) = &self.checkpoint {
+            store.load(path).with_context(|| format!("cannot load the weights of `{}`", self.config.name))?;
+            return Ok(store);
+        }
+        let mut stream = stats::rng::stream(WEIGHTS, self.config.seed, 0);
+        let block: Vec<f32> = (0..BLOCK).map(|_| BLOCK_STD * stats::rng::normal(&mut stream) as f32).collect();
+        let block = Tensor::from_vec(block, BLOCK, &self.device())?.to_dtype(DType::BF16)?;
+        for (name, var) in store.vars() {
+            let count = var.elem_count();
+            if var.rank() >= 2 {
+                var.set(&block.repeat(count.div_ceil(BLOCK))?.narrow(0, 0, count)?.reshape(var.dims())?)?;
+            } else if name.ends_with("norm.weight") {
+                var.set(&var.ones_like()?)?;
+            }
+        }
+        for residual in model.residuals() {
+            residual.init(self.config.seed)?;
+        }
+        Ok(store)
     }
 
     /// Everything a training step needs, with the inputs of `steps` different steps.
@@ -258,6 +362,36 @@ mod tests {
             let tokenizer = subject.tokenizer().unwrap();
             let count = tokenizer.encode(&subject.prompt_text(&tokenizer).unwrap()).unwrap().len();
             assert!((length..length + 8).contains(&count), "{length}: {count}");
+        }
+    }
+
+    #[test]
+    fn bf16_subjects_have_ones_in_norms_and_answer_with_finite_logits() {
+        let mut subject = subject(8);
+        subject.workload.inference_dtype = InferenceDtype::Bf16;
+        let (store, model) = subject.build_frozen().unwrap();
+        assert_eq!(store.weights_bytes(), 2 * store.num_params());
+        let norm = store.get("model.norm.weight").unwrap().to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
+        assert!(norm.iter().all(|weight| *weight == 1.0));
+        let ids = Tensor::from_vec(vec![1u32, 2, 3], (1, 3), &Device::Cpu).unwrap();
+        let logits = model.forward(&ids).unwrap().to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(logits.iter().all(|logit| logit.is_finite()) && logits.iter().any(|logit| *logit != logits[0]));
+    }
+
+    #[test]
+    fn a_default_workload_is_a_job_that_older_builds_read() {
+        let text = serde_json::to_string(&Workload::default()).unwrap();
+        assert!(!text.contains("inference_dtype") && !text.contains("peak"), "{text}");
+        let bf16 = Workload { inference_dtype: InferenceDtype::Bf16, ..Workload::default() };
+        assert_eq!(serde_json::from_str::<Workload>(&serde_json::to_string(&bf16).unwrap()).unwrap(), bf16);
+    }
+
+    #[test]
+    fn peaks_need_a_name_and_a_positive_rate() {
+        let peak: Peak = "H100 bf16 dense=9.89e14".parse().unwrap();
+        assert_eq!((peak.name.as_str(), peak.flops_per_s), ("H100 bf16 dense", 9.89e14));
+        for text in ["1e12", "=1e12", "x=0", "x=-1", "x=nan", "x=inf", "x=fast"] {
+            assert!(text.parse::<Peak>().unwrap_err().contains("expected `NAME=FLOP/s`"), "{text}");
         }
     }
 

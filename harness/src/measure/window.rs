@@ -10,6 +10,7 @@
 
 use super::process::Evidence;
 use crate::provenance;
+use anyhow::ensure;
 use candle_core::Device;
 use records::{Contention, Inner, InnerStat, Measurement, Metric, Outcome, Window};
 use serde::{Deserialize, Serialize};
@@ -125,8 +126,14 @@ pub struct Timed<T> {
 /// Warms up and times `iteration`, which returns its own seconds and a result.
 ///
 /// # Errors
-/// The first error of an iteration.
+/// The first error of an iteration; a time that is not positive.
 pub fn run<T>(spec: &WindowSpec, mut iteration: impl FnMut() -> anyhow::Result<(f64, T)>) -> anyhow::Result<Timed<T>> {
+    let mut iteration = || {
+        let (seconds, result) = iteration()?;
+        // A clock that stands still or goes back (a suspended or migrated machine) must not become a number that looks fine.
+        ensure!(seconds.is_finite() && seconds > 0.0, "the clock did not advance: expected a positive time, found {seconds} s");
+        Ok((seconds, result))
+    };
     let warmup = Instant::now();
     let mut warm = Vec::new();
     let converged = loop {
@@ -236,6 +243,14 @@ mod tests {
             (2.0, Some(3), Some(0.5), Some([3.0, 1.0, 2.0].as_slice()))
         );
         assert_eq!(measured.window.unwrap().warmup_iters, Some(6));
+    }
+
+    #[test]
+    fn a_clock_that_does_not_advance_is_refused() {
+        for seconds in [0.0, -1e-3, f64::NAN, f64::INFINITY] {
+            let error = run(&WindowSpec::short(), || Ok((seconds, ()))).unwrap_err().to_string();
+            assert!(error.starts_with("the clock did not advance"), "{error}");
+        }
     }
 
     #[test]

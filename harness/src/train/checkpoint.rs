@@ -1,7 +1,7 @@
 //! Checkpoints: folders that are complete or absent.
 //!
 //! ```text
-//! checkpoints/step-000500/{model.safetensors, optimizer.safetensors, state.json}
+//! checkpoints/step-000500/{model.safetensors, optimizer.safetensors, state.json}      and average.safetensors where one is kept
 //! write   .step-000500.<pid>.tmp/…  -> sync every file -> rename the folder -> sync the parent
 //! resume  newest folder whose files have the hashes in its state.json; damaged ones are named and passed over
 //! ```
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
+const AVERAGE: &str = "average.safetensors";
 const STATE: &str = "state.json";
 
 /// Everything a run needs beside the tensors to go on as if it had never stopped.
@@ -25,7 +26,7 @@ const STATE: &str = "state.json";
 pub struct State {
     /// Optimizer steps done.
     pub step: u64,
-    /// Tokens trained on.
+    /// Tokens trained on; of a run on images, images.
     pub tokens: u64,
     /// Seconds spent in training steps, over all sessions.
     pub train_s: f64,
@@ -33,6 +34,20 @@ pub struct State {
     pub model_sha256: String,
     /// SHA-256 of `optimizer.safetensors`.
     pub optimizer_sha256: String,
+    /// SHA-256 of `average.safetensors`, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average_sha256: Option<String>,
+}
+
+/// What a checkpoint holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Contents<'a> {
+    /// Parameters and running statistics.
+    pub store: &'a ParamStore,
+    /// Moments.
+    pub optimizer: &'a Optimizer,
+    /// Their moving average, where one is kept.
+    pub average: Option<&'a ParamStore>,
 }
 
 /// A complete checkpoint on disk.
@@ -48,6 +63,11 @@ impl Checkpoint {
     /// The weights.
     pub fn model_file(&self) -> PathBuf {
         self.folder.join(MODEL)
+    }
+
+    /// The averaged weights where there are some, else the weights: what evaluations use.
+    pub fn evaluated_file(&self) -> PathBuf {
+        if self.state.average_sha256.is_some() { self.folder.join(AVERAGE) } else { self.model_file() }
     }
 
     /// Sets parameters and optimizer from it.
@@ -69,18 +89,11 @@ pub fn folder_name(step: u64) -> String {
 ///
 /// # Errors
 /// When the disk refuses; nothing half-written stays, and the earlier checkpoints are untouched.
-pub fn save(
-    root: &Path,
-    store: &ParamStore,
-    optimizer: &Optimizer,
-    tokens: u64,
-    train_s: f64,
-    keep: usize,
-) -> anyhow::Result<Checkpoint> {
-    let step = optimizer.steps();
+pub fn save(root: &Path, contents: &Contents<'_>, tokens: u64, train_s: f64, keep: usize) -> anyhow::Result<Checkpoint> {
+    let step = contents.optimizer.steps();
     let temporary = root.join(format!(".{}.{}.tmp", folder_name(step), std::process::id()));
     let folder = root.join(folder_name(step));
-    let written = write(&temporary, &folder, store, optimizer, tokens, train_s);
+    let written = write(&temporary, &folder, contents, tokens, train_s);
     let state = match written {
         Ok(state) => state,
         Err(error) => {
@@ -94,27 +107,28 @@ pub fn save(
     Ok(Checkpoint { folder, state })
 }
 
-fn write(
-    temporary: &Path,
-    folder: &Path,
-    store: &ParamStore,
-    optimizer: &Optimizer,
-    tokens: u64,
-    train_s: f64,
-) -> anyhow::Result<State> {
+fn write(temporary: &Path, folder: &Path, contents: &Contents<'_>, tokens: u64, train_s: f64) -> anyhow::Result<State> {
     fs::create_dir_all(temporary).with_context(|| format!("cannot create `{}`", temporary.display()))?;
     let (model, moments) = (temporary.join(MODEL), temporary.join(OPTIMIZER));
-    store.save(&model)?;
-    optimizer.save(&moments)?;
+    contents.store.save(&model)?;
+    contents.optimizer.save(&moments)?;
+    let average = temporary.join(AVERAGE);
+    let save_average = |store: &ParamStore| -> anyhow::Result<String> {
+        store.save(&average)?;
+        source::sha256(&average)
+    };
+    let average_sha256 = contents.average.map(save_average).transpose()?;
     let state = State {
-        step: optimizer.steps(),
+        step: contents.optimizer.steps(),
         tokens,
         train_s,
         model_sha256: source::sha256(&model)?,
         optimizer_sha256: source::sha256(&moments)?,
+        average_sha256,
     };
     fs::write(temporary.join(STATE), serde_json::to_string_pretty(&state)? + "\n")?;
-    for file in [MODEL, OPTIMIZER, STATE] {
+    let average = contents.average.map(|_| AVERAGE);
+    for file in [MODEL, OPTIMIZER, STATE].into_iter().chain(average) {
         File::open(temporary.join(file))?.sync_all()?;
     }
     File::open(temporary)?.sync_all()?;
@@ -168,7 +182,8 @@ pub fn open(folder: &Path) -> anyhow::Result<Checkpoint> {
     let path = folder.join(STATE);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let state: State = serde_json::from_str(&text).with_context(|| format!("cannot read `{}`", path.display()))?;
-    for (file, expected) in [(MODEL, &state.model_sha256), (OPTIMIZER, &state.optimizer_sha256)] {
+    let average = state.average_sha256.iter().map(|sha256| (AVERAGE, sha256));
+    for (file, expected) in [(MODEL, &state.model_sha256), (OPTIMIZER, &state.optimizer_sha256)].into_iter().chain(average) {
         let path = folder.join(file);
         let found = source::sha256(&path)?;
         if found != *expected {
@@ -215,6 +230,10 @@ mod tests {
         (store, optimizer)
     }
 
+    fn contents<'a>(store: &'a ParamStore, optimizer: &'a Optimizer) -> Contents<'a> {
+        Contents { store, optimizer, average: None }
+    }
+
     fn advance(store: &ParamStore, optimizer: &mut Optimizer) {
         let loss = store.get("w").unwrap().as_tensor().sum_all().unwrap();
         let gradients = optimizer.accumulate(super::super::optimizer::Gradients::default(), loss.backward().unwrap()).unwrap();
@@ -227,7 +246,7 @@ mod tests {
         let (store, mut optimizer) = setup();
         for tokens in 1..=4 {
             advance(&store, &mut optimizer);
-            save(root.path(), &store, &optimizer, tokens, 0.5, 2).unwrap();
+            save(root.path(), &contents(&store, &optimizer), tokens, 0.5, 2).unwrap();
         }
         let names: Vec<_> = folders(root.path()).unwrap().into_iter().map(|(step, _)| step).collect();
         assert_eq!(names, [3, 4]);
@@ -245,7 +264,7 @@ mod tests {
         let (store, mut optimizer) = setup();
         for tokens in 1..=2 {
             advance(&store, &mut optimizer);
-            save(root.path(), &store, &optimizer, tokens, 0.5, 9).unwrap();
+            save(root.path(), &contents(&store, &optimizer), tokens, 0.5, 9).unwrap();
         }
         let model = root.path().join("step-000002").join(MODEL);
         let bytes = fs::read(&model).unwrap();

@@ -3,9 +3,12 @@
 //! ```text
 //! {"step":1,"tokens":1024,"loss":6.93,"learning_rate":3e-5,"grad_norm":1.2,"tokens_per_s":41000.0}
 //! {"step":50,"tokens":51200,"val_loss":4.1,"bits_per_byte":2.2}
+//!
+//! {"step":1,"images":128,"loss":2.30,"learning_rate":0.01,"grad_norm":1.2,"images_per_s":900.0}          a run on images
+//! {"step":50,"images":6400,"cross_entropy":1.61,"acc1":0.41,"acc5":0.90}
 //! ```
 //! One object per line, written as one call, so that a kill loses at most the last line. Resuming cuts the log back to the
-//! checkpoint; only `tokens_per_s` then differs from a run that never stopped.
+//! checkpoint; only the rates (`tokens_per_s`, `images_per_s`) then differ from a run that never stopped.
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -46,13 +49,52 @@ pub enum Line {
         /// Bits per byte of text.
         bits_per_byte: f64,
     },
+    /// An optimizer step on images.
+    ImageStep {
+        /// Steps done, from 1.
+        step: u64,
+        /// Images trained on so far.
+        images: u64,
+        /// Mean loss of the step, nats per image.
+        loss: f64,
+        /// Rate of the matrix group.
+        learning_rate: f64,
+        /// Norm of the gradient before clipping.
+        grad_norm: f64,
+        /// Images of the step over its wall time, waiting for the loader included.
+        images_per_s: f64,
+    },
+    /// An evaluation on images.
+    Evaluation {
+        /// Steps done.
+        step: u64,
+        /// Images trained on so far.
+        images: u64,
+        /// Its numbers.
+        #[serde(flatten)]
+        scores: ImageScores,
+    },
+}
+
+/// What an image set says about a network.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ImageScores {
+    /// Mean over images, nats.
+    pub cross_entropy: f64,
+    /// Share of images whose label has the largest logit.
+    pub acc1: f64,
+    /// Share of images whose label is among the five largest logits.
+    pub acc5: f64,
 }
 
 impl Line {
     /// Steps done when the line was written.
     pub fn step(&self) -> u64 {
         match self {
-            Self::Step { step, .. } | Self::Validation { step, .. } => *step,
+            Self::Step { step, .. }
+            | Self::Validation { step, .. }
+            | Self::ImageStep { step, .. }
+            | Self::Evaluation { step, .. } => *step,
         }
     }
 }
@@ -133,9 +175,11 @@ impl Progress {
     }
 
     /// Shows the state after a step.
-    pub fn show(&self, step: u64, loss: f64, tokens_per_s: f64) {
+    ///
+    /// - `unit`: of what the rate counts, in the plural.
+    pub fn show(&self, step: u64, loss: f64, per_s: f64, unit: &str) {
         if let Some(bar) = &self.0 {
-            bar.set_message(format!("loss {loss:.3}  {tokens_per_s:.0} tokens/s"));
+            bar.set_message(format!("loss {loss:.3}  {per_s:.0} {unit}/s"));
             bar.set_position(step);
         }
     }

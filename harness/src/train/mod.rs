@@ -3,26 +3,31 @@
 //! ```text
 //! config -> run directory (lock) -> tokens -> model -> resume -> { step, log, validate, checkpoint }* -> records -> manifest
 //! ```
-//! - [`step`]: one optimizer step. - [`optimizer`]: AdamW in groups. - [`schedule`]: the learning rate.
+//! - [`step`]: one optimizer step. - [`optimizer`]: AdamW and SGD in groups. - [`schedule`]: the learning rate.
+//! - [`mod@images`]: the same story for networks on images. - `session`: what the two share around their loops.
 //! - [`checkpoint`]: complete or absent. - [`log`]: `train.jsonl` and the progress bar. - [`rows`]: what is recorded at the end.
 //!
 //! Every step is a function of (config, seed, step, parameters, moments): data order and initial values come from keyed streams, so
 //! a run that was killed and resumed gives the same curve bit for bit as one that never stopped.
 
+pub mod average;
 pub mod checkpoint;
+pub mod estimate;
+pub mod image_rows;
+pub mod images;
 pub mod log;
 pub mod optimizer;
 pub mod rows;
 pub mod schedule;
+mod session;
 pub mod step;
 
-use crate::config::TrainConfig;
+use crate::config::{RunConfig, TrainConfig};
 use crate::data::{Tokenizer, Tokens, Windows, load_tokens, windows::validation_batches};
-use crate::error::Hint as _;
-use crate::provenance;
-use crate::run::{CONFIG_FILE, RunDirectory};
-use anyhow::{Context as _, anyhow, bail};
+use crate::run::RunDirectory;
+use anyhow::{Context as _, bail};
 use candle_core::{DType, Device};
+use checkpoint::Contents;
 use log::{Line, Log, Progress};
 use models::{Decoder, ModelConfig, ParamStore};
 use optimizer::Optimizer;
@@ -62,6 +67,44 @@ pub struct Summary {
     pub params_total: usize,
 }
 
+/// How a run of either kind ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RunSummary {
+    /// A language model.
+    Language(Summary),
+    /// A network on images.
+    Images(images::Summary),
+}
+
+impl RunSummary {
+    /// The two numbers a person asks for first, with their names.
+    pub fn headline(&self) -> [(&'static str, f64); 2] {
+        match self {
+            Self::Language(summary) => [("val_loss", summary.val_loss), ("bits_per_byte", summary.bits_per_byte)],
+            Self::Images(summary) => [("acc1_best", summary.acc1_best), ("acc1_final", summary.last.acc1)],
+        }
+    }
+
+    /// Seconds in training steps, over all sessions.
+    pub fn train_s(&self) -> f64 {
+        match self {
+            Self::Language(summary) => summary.train_s,
+            Self::Images(summary) => summary.train_s,
+        }
+    }
+}
+
+/// Trains a run of either kind.
+///
+/// # Errors
+/// As [`train()`] and [`images::train`].
+pub fn run(config: &RunConfig, options: &TrainOptions) -> anyhow::Result<RunSummary> {
+    Ok(match config {
+        RunConfig::Language(config) => RunSummary::Language(train(config, options)?),
+        RunConfig::Images(config) => RunSummary::Images(images::train(config, options)?),
+    })
+}
+
 /// Trains a run to its end, or says at once how it ended if it already did.
 ///
 /// # Errors
@@ -70,41 +113,21 @@ pub struct Summary {
 pub fn train(config: &TrainConfig, options: &TrainOptions) -> anyhow::Result<Summary> {
     let run = RunDirectory::of(&options.runs_dir, config);
     let start = || -> anyhow::Result<_> {
-        let lock = run.lock()?;
-        if options.fresh {
-            forget(&run)?;
-        }
-        checkpoint::remove_leftovers(&run.checkpoints())?;
+        let lock = session::open(&run, options.fresh)?;
         let corpus = Corpus::load(config, &options.runs_dir)?;
-        let manifest = start_manifest(config, &run, &corpus, options.threads)?;
+        let start = session::Start {
+            run_id: config.run_id(),
+            toml: config.to_toml(),
+            tokenizer: Some(corpus.tokenizer.path()),
+            inputs: corpus.inputs(config),
+            threads: options.threads,
+        };
+        let manifest = session::start_manifest(&run, start)?;
         Ok((lock, corpus, manifest))
     };
-    let (_lock, corpus, mut manifest) = start().with_context(|| format!("cannot start run `{}`", config.run_id()))?;
-    match run_steps(config, &run, &corpus, &manifest, options) {
-        Ok(summary) => {
-            if manifest.status != RunStatus::Finished {
-                manifest.status = RunStatus::Finished;
-                manifest.finished_utc = Some(provenance::utc_now());
-                manifest.save(&run.manifest_path())?;
-            }
-            Ok(summary)
-        }
-        Err(error) => {
-            manifest.status = RunStatus::Failed;
-            manifest.reason = Some(format!("{error:#}"));
-            manifest.finished_utc = Some(provenance::utc_now());
-            let diverged = error.downcast_ref::<NotFinite>().is_some();
-            // Only what would happen again is a result; a full disk is not.
-            let row = diverged.then(|| rows::failure(config, &manifest, options.threads));
-            let noted = row.map_or(Ok(()), |row| RecordWriter::open(&run.records())?.append(&[row]).map(drop));
-            // The first error is the one to report: a full disk, say, also stops these two.
-            if let Err(second) = noted.and_then(|()| manifest.save(&run.manifest_path())) {
-                tracing::warn!("the failure could not be recorded: {second}");
-            }
-            let error = error.context(format!("run `{}` stopped", config.run_id()));
-            Err(if diverged { error.hint(DIVERGED_HINT) } else { error })
-        }
-    }
+    let (_lock, corpus, manifest) = start().with_context(|| format!("cannot start run `{}`", config.run_id()))?;
+    let result = run_steps(config, &run, &corpus, &manifest, options);
+    session::close(&run, manifest, result, |manifest| rows::failure(config, manifest, options.threads))
 }
 
 fn run_steps(
@@ -147,10 +170,7 @@ fn run_steps(
         let started = Instant::now();
         let report = step::train_step(&model, &mut optimizer, &batches, rate)?;
         let seconds = started.elapsed().as_secs_f64();
-        if !(report.loss.is_finite() && report.grad_norm.is_finite()) {
-            progress.finish();
-            return Err(not_finite(run, step + 1, report)?.into());
-        }
+        session::check_finite(run, step + 1, report.loss, report.grad_norm)?;
         let done = step + 1;
         tokens += config.tokens_per_step();
         train_s += seconds;
@@ -164,27 +184,26 @@ fn run_steps(
             grad_norm: report.grad_norm,
             tokens_per_s,
         })?;
-        progress.show(done, report.loss, tokens_per_s);
+        progress.show(done, report.loss, tokens_per_s, "tokens");
         let is_last = done == config.max_steps;
-        if is_last || is_due(config.eval_every, done) {
+        if is_last || session::is_due(config.eval_every, done) {
             let line = validate(done, tokens)?;
             log.write(&line)?;
             if let Line::Validation { val_loss, bits_per_byte, .. } = line {
                 progress.note(&format!("{}: step {done}: val_loss {val_loss:.4}, {bits_per_byte:.4} bits per byte", config.name));
             }
         }
-        if is_last || is_due(config.checkpoint_every, done) {
-            checkpoint::save(&run.checkpoints(), &store, &optimizer, tokens, train_s, config.keep_checkpoints)?;
+        if is_last || session::is_due(config.checkpoint_every, done) {
+            let contents = Contents { store: &store, optimizer: &optimizer, average: None };
+            checkpoint::save(&run.checkpoints(), &contents, tokens, train_s, config.keep_checkpoints)?;
         }
     }
     progress.finish();
 
     let lines = log::read(&run.folder().join(log::TRAIN_LOG))?;
     let last = lines.iter().rev().find(|line| matches!(line, Line::Validation { .. }) && line.step() == config.max_steps);
-    let (val_loss, bits_per_byte) = match last.cloned().map_or_else(|| validate(config.max_steps, tokens), Ok)? {
-        Line::Validation { val_loss, bits_per_byte, .. } => (val_loss, bits_per_byte),
-        Line::Step { .. } => unreachable!("only validations are looked for"),
-    };
+    let last = last.cloned().map_or_else(|| validate(config.max_steps, tokens), Ok)?;
+    let Line::Validation { val_loss, bits_per_byte, .. } = last else { unreachable!("only validations are looked for") };
     let params_total = store.num_params();
     let summary = Summary {
         run: run.clone(),
@@ -201,29 +220,6 @@ fn run_steps(
         RecordWriter::open(&run.records())?.append(&rows)?;
     }
     Ok(summary)
-}
-
-fn is_due(every: u64, step: u64) -> bool {
-    every > 0 && step.is_multiple_of(every)
-}
-
-/// Advice for a run that diverged.
-const DIVERGED_HINT: &str = "lower optimizer.learning_rate, lengthen optimizer.warmup_steps, or set optimizer.max_grad_norm";
-
-/// A loss or gradient that no step can be made from.
-#[derive(Debug, thiserror::Error)]
-#[error("the {what} is not finite at step {step}: found {value}; last good checkpoint: {last}")]
-struct NotFinite {
-    what: &'static str,
-    step: u64,
-    value: f64,
-    last: String,
-}
-
-fn not_finite(run: &RunDirectory, step: u64, report: step::StepReport) -> anyhow::Result<NotFinite> {
-    let (what, value) = if report.loss.is_finite() { ("gradient norm", report.grad_norm) } else { ("loss", report.loss) };
-    let last = run.newest_checkpoint()?.map_or_else(|| "none".to_owned(), |last| checkpoint::folder_name(last.state.step));
-    Ok(NotFinite { what, step, value, last })
 }
 
 /// Tokenizer and token streams of a run.
@@ -270,62 +266,4 @@ impl Corpus {
             checkpoint_sha256: None,
         }
     }
-}
-
-/// Writes config, tokenizer and manifest of a new run; checks that an old one had the same inputs.
-fn start_manifest(config: &TrainConfig, run: &RunDirectory, corpus: &Corpus, threads: usize) -> anyhow::Result<Manifest> {
-    let inputs = corpus.inputs(config);
-    if let Some(mut earlier) = run.manifest()? {
-        for (name, old, new) in [
-            ("data files", &earlier.inputs.dataset_sha256, &inputs.dataset_sha256),
-            ("tokenizer", &earlier.inputs.tokenizer_sha256, &inputs.tokenizer_sha256),
-        ] {
-            if old != new {
-                let show = |hash: &Option<String>| hash.clone().unwrap_or_else(|| "nothing".to_owned());
-                return Err(anyhow!(
-                    "the {name} changed since `{}` was started: expected sha256 {}, found {}",
-                    run.folder().display(),
-                    show(old),
-                    show(new)
-                ))
-                .hint("repeat with --fresh to forget the earlier run");
-            }
-        }
-        if earlier.status == RunStatus::Finished {
-            return Ok(earlier);
-        }
-        earlier.status = RunStatus::Running;
-        earlier.reason = None;
-        earlier.finished_utc = None;
-        earlier.save(&run.manifest_path())?;
-        return Ok(earlier);
-    }
-    let header = format!("# Resolved config of run {}; written by `harness train`, every default in full.\n", config.run_id());
-    records::write_atomic(&run.folder().join(CONFIG_FILE), (header + &config.to_toml()).as_bytes())?;
-    records::write_atomic(&run.tokenizer(), &std::fs::read(corpus.tokenizer.path())?)?;
-    let manifest = Manifest {
-        run_id: config.run_id().into(),
-        command: provenance::command(),
-        started_utc: provenance::utc_now(),
-        host: provenance::host(threads),
-        build: provenance::build(),
-        inputs,
-        ..Manifest::default()
-    };
-    manifest.save(&run.manifest_path())?;
-    Ok(manifest)
-}
-
-/// Removes what an earlier run of the same config and seed left. The lock file stays: it is held.
-fn forget(run: &RunDirectory) -> anyhow::Result<()> {
-    for entry in std::fs::read_dir(run.folder())? {
-        let entry = entry?;
-        if entry.file_name() == "lock" {
-            continue;
-        }
-        let path = entry.path();
-        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-        removed.with_context(|| format!("cannot remove `{}`", path.display()))?;
-    }
-    Ok(())
 }

@@ -1,19 +1,20 @@
-//! AdamW over named parameters in three groups, with global-norm clipping and state that can be saved.
+//! AdamW and SGD over named parameters in three groups, with global-norm clipping and state that can be saved.
 //!
 //! ```text
-//! m ← β₁m + (1-β₁)g      v ← β₂v + (1-β₂)g²      w ← w - rate·(m̂ / (√v̂ + ε) + decay·w)        (Loshchilov and Hutter 2019)
+//! adamw   m ← β₁m + (1-β₁)g      v ← β₂v + (1-β₂)g²      w ← w - rate·(m̂ / (√v̂ + ε) + decay·w)      (Loshchilov and Hutter 2019)
+//! sgd     g ← g + decay·w        m ← μm + g              w ← w - rate·(g + μm), or rate·m               (Sutskever et al. 2013)
 //!
 //! group    parameters                                              rate                    decay
-//! matrix   rank two and more (embeddings and low-rank maps too)    learning_rate           weight_decay
+//! matrix   rank two and more (embeddings, convolutions, low-rank)   learning_rate           weight_decay
 //! vector   norms and biases                                        learning_rate           0
 //! scalar   α and β logits, γ (`laurel::is_scalar_parameter`)       scalar_learning_rate    0
 //! ```
 //! Clipping scales the whole gradient by `max_grad_norm / ‖g‖` when its norm is larger; the norm is summed in name order.
 
-use crate::config::OptimizerConfig;
+use crate::config::{OptimizerConfig, UpdateRule};
 use anyhow::{Context as _, bail};
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
-use kernels::AdamWParams;
+use kernels::{AdamWParams, SgdParams};
 use models::{ParamStore, tensor_file::TensorFile};
 use std::path::Path;
 
@@ -47,10 +48,20 @@ struct Slot {
     var: Var,
     group: Group,
     first_moment: Vec<f32>,
+    /// Empty for SGD.
     second_moment: Vec<f32>,
 }
 
-/// AdamW with its state.
+impl Slot {
+    /// The moments that the rule keeps, with the prefix of their names in a checkpoint.
+    fn moments(&mut self) -> impl Iterator<Item = (&'static str, &mut Vec<f32>)> {
+        [("first", &mut self.first_moment), ("second", &mut self.second_moment)]
+            .into_iter()
+            .filter(|(_, moment)| !moment.is_empty())
+    }
+}
+
+/// The update rule with its state.
 #[derive(Debug)]
 pub struct Optimizer {
     config: OptimizerConfig,
@@ -71,7 +82,10 @@ impl Optimizer {
             .map(|(name, var)| Slot {
                 group: Group::of(&name, var.rank()),
                 first_moment: vec![0.0; var.elem_count()],
-                second_moment: vec![0.0; var.elem_count()],
+                second_moment: match config.kind {
+                    UpdateRule::Adamw => vec![0.0; var.elem_count()],
+                    UpdateRule::Sgd => Vec::new(),
+                },
                 name,
                 var,
             })
@@ -136,34 +150,38 @@ impl Optimizer {
                 Group::Vector => (self.config.learning_rate, 0.0),
                 Group::Scalar => (self.config.scalar_learning_rate, 0.0),
             };
-            let params = AdamWParams {
-                learning_rate: rate * rate_fraction,
-                beta1: self.config.betas[0],
-                beta2: self.config.betas[1],
-                eps: self.config.eps,
-                weight_decay,
-            };
-            kernels::adamw_step(
-                &slot.var,
-                gradient,
-                &mut slot.first_moment,
-                &mut slot.second_moment,
-                self.steps,
-                &params,
-                scale,
-            )?;
+            let learning_rate = rate * rate_fraction;
+            let (var, first, second) = (&slot.var, &mut slot.first_moment, &mut slot.second_moment);
+            match self.config.kind {
+                UpdateRule::Adamw => {
+                    let [beta1, beta2] = self.config.betas;
+                    let params = AdamWParams { learning_rate, beta1, beta2, eps: self.config.eps, weight_decay };
+                    kernels::adamw_step(var, gradient, first, second, self.steps, &params, scale)?;
+                }
+                UpdateRule::Sgd => {
+                    let (momentum, nesterov) = (self.config.momentum, self.config.nesterov);
+                    kernels::sgd_step(
+                        var,
+                        gradient,
+                        first,
+                        &SgdParams { learning_rate, momentum, nesterov, weight_decay },
+                        scale,
+                    )?;
+                }
+            }
         }
         Ok(norm)
     }
 
-    /// Writes the moments as one safetensors file: `first.<parameter>` and `second.<parameter>`.
+    /// Writes the moments as one safetensors file: `first.<parameter>` and, for AdamW, `second.<parameter>`.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
         let mut tensors = Vec::with_capacity(2 * self.slots.len());
         for slot in &self.slots {
-            for (prefix, moment) in [("first", &slot.first_moment), ("second", &slot.second_moment)] {
+            let moments = [("first", &slot.first_moment), ("second", &slot.second_moment)];
+            for (prefix, moment) in moments.into_iter().filter(|(_, moment)| !moment.is_empty()) {
                 tensors.push((format!("{prefix}.{}", slot.name), Tensor::from_slice(moment, moment.len(), &Device::Cpu)?));
             }
         }
@@ -177,14 +195,15 @@ impl Optimizer {
     /// When the file is unreadable or belongs to another model.
     pub fn load(&mut self, path: &Path, steps: u64) -> anyhow::Result<()> {
         let mut file = TensorFile::open(path)?;
-        let expected = 2 * self.slots.len();
+        let expected: usize = self.slots.iter_mut().map(|slot| slot.moments().count()).sum();
         let found = file.names().count();
         if found != expected {
             bail!("`{}` does not fit the model: expected {expected} tensors, found {found}", path.display());
         }
         for slot in &mut self.slots {
-            for (prefix, moment) in [("first", &mut slot.first_moment), ("second", &mut slot.second_moment)] {
-                let name = format!("{prefix}.{}", slot.name);
+            let parameter = slot.name.clone();
+            for (prefix, moment) in slot.moments() {
+                let name = format!("{prefix}.{parameter}");
                 match file.shape(&name) {
                     Some([length]) if *length == moment.len() => {}
                     other => bail!("`{}`: {name}: expected shape [{}], found {other:?}", path.display(), moment.len()),
@@ -287,18 +306,42 @@ mod tests {
     }
 
     #[test]
+    fn sgd_steps_follow_the_formula_with_decay_on_matrices_only() {
+        // Two steps of gradient 0.5 from w = 1 with rate 0.1, μ = 0.9, Nesterov, no decay: m is 0.5, then 0.95;
+        // w = 1 − 0.1·(0.5 + 0.45) = 0.905, then 0.905 − 0.1·(0.5 + 0.855) = 0.7695.
+        // The matrix decays by 0.2: g = 0.7, w = 1 − 0.1·(0.7 + 0.63) = 0.867; g = 0.6734, m = 1.3034, w = 0.867 − 0.1·(0.6734 + 1.17306).
+        let store = store();
+        let mut optimizer =
+            optimizer(&store, "kind = \"sgd\"\nmomentum = 0.9\nnesterov = true\nweight_decay = 0.2\nmax_grad_norm = 0\n");
+        for _ in 0..2 {
+            let gradients = gradients(&optimizer, &store, 0.5);
+            optimizer.step(&gradients, 1.0, 1).unwrap();
+        }
+        assert!((value(&store, "vector") - 0.7695).abs() < 1e-6);
+        assert!((value(&store, "matrix") - 0.682354).abs() < 1e-6);
+        // The scalars have their own rate, 0.3: 1 − 0.3·0.95, then − 0.3·1.355.
+        assert!((value(&store, "residual.previous.gamma") - 0.3085).abs() < 1e-6);
+    }
+
+    #[test]
     fn saved_state_continues_bit_for_bit() {
+        for rule in ["", "kind = \"sgd\"\nmomentum = 0.9\n"] {
+            saved_state_continues(rule);
+        }
+    }
+
+    fn saved_state_continues(rule: &str) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("optimizer.safetensors");
         let (a, b) = (store(), store());
-        let mut first = optimizer(&a, "");
+        let mut first = optimizer(&a, rule);
         let gradients_a = gradients(&first, &a, 0.5);
         first.step(&gradients_a, 1.0, 1).unwrap();
         first.save(&path).unwrap();
         for (name, var) in a.vars() {
             b.set(&name, &var.copy().unwrap()).unwrap();
         }
-        let mut second = optimizer(&b, "");
+        let mut second = optimizer(&b, rule);
         second.load(&path, 1).unwrap();
         let gradients_a = gradients(&first, &a, 0.25);
         first.step(&gradients_a, 1.0, 1).unwrap();

@@ -6,7 +6,8 @@ use crate::config::TrainConfig;
 use laurel::{AugmentConfig, ResidualConfig};
 use models::{InputShape, Model as _, ModelConfig};
 use records::metric::{
-    BITS_PER_BYTE, FLOPS_TRAIN_STEP, PARAMS_EMBEDDING, PARAMS_LAUREL, PARAMS_NON_EMBEDDING, PARAMS_TOTAL, TRAIN_LOSS, VAL_LOSS,
+    BITS_PER_BYTE, FLOPS_TRAIN_STEP, GRAD_NORM_SPIKE_RATIO, INITIAL_LOSS, PARAMS_EMBEDDING, PARAMS_LAUREL, PARAMS_NON_EMBEDDING,
+    PARAMS_TOTAL, TRAIN_LOSS, VAL_LOSS,
 };
 use records::{Better, CellId, InnerStat, Manifest, Metric, RecordKind, Row, Status};
 use serde::Serialize;
@@ -24,6 +25,21 @@ pub fn base_row(config: &TrainConfig, threads: usize) -> Row {
         hidden_size: Some(model.hidden_size as u64),
         num_attention_heads: Some(model.num_attention_heads as u64),
         vocab_size: Some(model.vocab_size as u64),
+        dtype: Some("f32".to_owned()),
+        numerics: Some(config.numerics),
+        batch: Some(config.batch as u64),
+        sequence_length: Some(config.data.sequence_length as u64),
+        grad_accum: Some(config.grad_accum as u64),
+        optimizer: Some(config.optimizer.kind.name().to_owned()),
+        seed: i64::try_from(config.seed).ok(),
+        threads: Some(threads as u64),
+        ..residual_columns(residual)
+    }
+}
+
+/// A row with nothing but what a residual connection is.
+pub(super) fn residual_columns(residual: &ResidualConfig) -> Row {
+    Row {
         residual_placement: Some(word(&residual.placement)),
         residual_mix: Some(word(&residual.mix.kind)),
         residual_augment: Some(residual.augment.iter().map(AugmentConfig::kind).collect::<Vec<_>>().join("+"))
@@ -34,21 +50,30 @@ pub fn base_row(config: &TrainConfig, threads: usize) -> Row {
             AugmentConfig::LowRank { post_norm, .. } | AugmentConfig::Previous { post_norm, .. } => Some(word(post_norm)),
             AugmentConfig::Gemma3n { .. } => None,
         }),
-        dtype: Some("f32".to_owned()),
-        numerics: Some(config.numerics),
-        batch: Some(config.batch as u64),
-        sequence_length: Some(config.data.sequence_length as u64),
-        grad_accum: Some(config.grad_accum as u64),
-        optimizer: Some("adamw".to_owned()),
-        seed: i64::try_from(config.seed).ok(),
-        threads: Some(threads as u64),
         ..Row::default()
+    }
+}
+
+/// The same with what only training depends on, so that the cells of a sweep can be told apart.
+fn trained_row(config: &TrainConfig, manifest: &Manifest, threads: usize) -> Row {
+    let ModelConfig::Decoder(model) = &config.model;
+    let augment = &model.residual.augment;
+    let gamma = if config.optimizer.scalar_learning_rate == 0.0 { "fixed" } else { "learned" };
+    Row {
+        run_id: manifest.run_id.clone(),
+        learning_rate: Some(config.optimizer.learning_rate),
+        residual_init: augment.iter().find_map(|term| match term {
+            AugmentConfig::LowRank { init, .. } | AugmentConfig::Previous { init, rank: Some(_), .. } => Some(word(init)),
+            _ => None,
+        }),
+        residual_gamma: lookback(&model.residual).map(|_| gamma.to_owned()),
+        ..base_row(config, threads)
     }
 }
 
 /// Rows of a run that reached its last step.
 pub fn finished(config: &TrainConfig, manifest: &Manifest, threads: usize, summary: &Summary, log: &[Line]) -> Vec<Row> {
-    let base = Row { run_id: manifest.run_id.clone(), ..base_row(config, threads) };
+    let base = trained_row(config, manifest, threads);
     let exact = |metric: &Metric, value: f64| with(&base, metric, value, InnerStat::Exact);
     let count = config.model.num_params();
     let flops =
@@ -80,6 +105,19 @@ pub fn finished(config: &TrainConfig, manifest: &Manifest, threads: usize, summa
     rows.push(valid(&BITS_PER_BYTE, summary.bits_per_byte, summary.steps, RecordKind::Sample));
     let losses: Vec<f64> =
         log.iter().filter_map(|line| if let Line::Step { loss, .. } = line { Some(*loss) } else { None }).collect();
+    // The first loss is that of the initial weights on the first batch: equal in variants that start as the plain residual.
+    if let Some(Line::Step { step: 1, loss, .. }) = log.iter().find(|line| matches!(line, Line::Step { .. })) {
+        rows.push(exact(&INITIAL_LOSS, *loss));
+    }
+    let norms: Vec<f64> = log
+        .iter()
+        .filter_map(|line| if let Line::Step { grad_norm, step, .. } = line { Some((*step, *grad_norm)) } else { None })
+        .filter(|(step, _)| *step > config.optimizer.warmup_steps)
+        .map(|(_, norm)| norm)
+        .collect();
+    if let (Some(median), Some(largest)) = (median(&norms), norms.iter().copied().reduce(f64::max)) {
+        rows.push(with(&base, &GRAD_NORM_SPIKE_RATIO, largest / median, InnerStat::Max));
+    }
     // The last tenth: one step's loss is mostly the luck of its batch.
     let tail = &losses[losses.len() - losses.len().div_ceil(10)..];
     if !tail.is_empty() {
@@ -90,11 +128,14 @@ pub fn finished(config: &TrainConfig, manifest: &Manifest, threads: usize, summa
     rows.into_iter().map(seal).collect()
 }
 
+fn median(values: &[f64]) -> Option<f64> {
+    stats::describe::median(values).ok()
+}
+
 /// The row of a run that stopped.
 pub fn failure(config: &TrainConfig, manifest: &Manifest, threads: usize) -> Row {
-    let base = base_row(config, threads);
+    let base = trained_row(config, manifest, threads);
     seal(Row {
-        run_id: manifest.run_id.clone(),
         metric: VAL_LOSS.name.to_string(),
         unit: VAL_LOSS.unit.to_string(),
         better: VAL_LOSS.better,
@@ -105,7 +146,7 @@ pub fn failure(config: &TrainConfig, manifest: &Manifest, threads: usize) -> Row
     })
 }
 
-fn with(base: &Row, metric: &Metric, value: f64, stat: InnerStat) -> Row {
+pub(super) fn with(base: &Row, metric: &Metric, value: f64, stat: InnerStat) -> Row {
     Row {
         metric: metric.name.to_string(),
         unit: metric.unit.to_string(),
@@ -116,7 +157,7 @@ fn with(base: &Row, metric: &Metric, value: f64, stat: InnerStat) -> Row {
     }
 }
 
-fn seal(row: Row) -> Row {
+pub(super) fn seal(row: Row) -> Row {
     let cell_id = CellId::of(&row);
     Row { cell_id: Some(cell_id.into()), ..row }.seal()
 }

@@ -15,6 +15,17 @@ pub struct StepReport {
     pub grad_norm: f64,
 }
 
+/// Part of a step that just ended; forward and backward come once per micro-batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Inputs, forward pass, loss read.
+    Forward,
+    /// Backward pass, gradients added up.
+    Backward,
+    /// Clipping and update.
+    Update,
+}
+
 /// Runs one optimizer step. When loss or gradient are not finite, the report says so and no parameter is changed.
 ///
 /// - `rate_fraction`: of the peak learning rates.
@@ -22,6 +33,20 @@ pub struct StepReport {
 /// # Errors
 /// When the model refuses the ids.
 pub fn train_step(model: &Decoder, optimizer: &mut Optimizer, batches: &[Batch], rate_fraction: f64) -> Result<StepReport> {
+    train_step_in_parts(model, optimizer, batches, rate_fraction, |_| Ok(()))
+}
+
+/// [`train_step`], telling `ended` whenever a part of it is done.
+///
+/// # Errors
+/// As [`train_step`], and those of `ended`.
+pub fn train_step_in_parts(
+    model: &Decoder,
+    optimizer: &mut Optimizer,
+    batches: &[Batch],
+    rate_fraction: f64,
+    mut ended: impl FnMut(Part) -> Result<()>,
+) -> Result<StepReport> {
     let mut gradients = Gradients::default();
     let mut loss_sum = 0.0;
     for batch in batches {
@@ -29,13 +54,16 @@ pub fn train_step(model: &Decoder, optimizer: &mut Optimizer, batches: &[Batch],
         let tape = Tape::start();
         let loss = model.loss(&ids, &targets)?;
         loss_sum += f64::from(loss.to_scalar::<f32>()?);
+        ended(Part::Forward)?;
         gradients = optimizer.accumulate(gradients, tape.backward(&loss)?)?;
+        ended(Part::Backward)?;
     }
     let loss = loss_sum / batches.len() as f64;
     if !loss.is_finite() {
         return Ok(StepReport { loss, grad_norm: f64::NAN });
     }
     let grad_norm = optimizer.step(&gradients, rate_fraction, batches.len())?;
+    ended(Part::Update)?;
     Ok(StepReport { loss, grad_norm })
 }
 

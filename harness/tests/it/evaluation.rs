@@ -6,8 +6,14 @@ use std::path::Path;
 
 /// A project with one finished run of five steps; long enough positions for the bundled documents.
 fn trained() -> (Project, String) {
+    trained_for(256)
+}
+
+/// A run whose model takes that many positions: a generated answer needs more than a choice.
+fn trained_for(positions: usize) -> (Project, String) {
     let project = Project::new();
-    let sets = ["max_steps=5", "eval_every=0", "checkpoint_every=0", "model.max_position_embeddings=256"];
+    let positions = format!("model.max_position_embeddings={positions}");
+    let sets = ["max_steps=5", "eval_every=0", "checkpoint_every=0", &positions];
     project.train(&sets).assert().success();
     let run = project.only_run("runs").display().to_string();
     (project, run)
@@ -84,6 +90,97 @@ fn two_models_are_compared_by_documents() {
     assert_eq!((&acc["n"], &acc["difference"], &acc["basis"]), (&6.into(), &0.0.into(), &"documents".into()), "{acc}");
     let error = stderr(project.harness(&["compare", "t", "v", "--from", "both"]), 2);
     assert!(error.contains("unknown model in these records: `v` (there are: t, u)"), "{error}");
+}
+
+/// `results.json` without what must differ between two runs of the same evaluation.
+fn comparable(folder: &Path) -> Value {
+    let mut results = read(&folder.join("results.json"));
+    for key in ["command", "started_utc", "finished_utc"] {
+        results["provenance"].as_object_mut().unwrap().remove(key);
+    }
+    results
+}
+
+#[test]
+fn merged_shards_equal_the_unsharded_result() {
+    let (project, run) = trained_for(1024);
+    let eval = |more: &[&str]| {
+        let common =
+            ["eval", "--task", "boolq,hellaswag,gsm8k,wikitext", "--limit", "5", "--num-fewshot", "0", "--profile", "compat"];
+        project.harness(&[&common[..], &["--model", &run, "--data", "bundled", "--no-cache"], more].concat()).assert().success();
+    };
+    eval(&["--out", "whole"]);
+    for number in ["1", "2", "3"] {
+        eval(&["--shard", &format!("{number}/3"), "--out", &format!("part-{number}")]);
+        assert!(!project.path(&format!("part-{number}/results.json")).exists(), "a part has no result of its own");
+    }
+    stdout(project.harness(&["merge", "part-3", "part-1", "part-2", "--out", "merged"]));
+    let (whole, merged) = (project.path("whole"), project.path("merged"));
+    assert_eq!(comparable(&whole), comparable(&merged));
+    let file = |folder: &Path, name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    for name in [
+        "records.jsonl",
+        "samples/t/boolq.jsonl",
+        "samples/t/hellaswag.jsonl",
+        "samples/t/gsm8k.jsonl",
+        "samples/t/wikitext.jsonl",
+    ] {
+        assert_eq!(file(&whole, name), file(&merged, name), "{name}");
+    }
+
+    let error = stderr(project.harness(&["merge", "part-1", "part-3", "--out", "m"]), 2);
+    assert!(error.contains("2/3 is missing") && error.contains("hint: run the same command with --shard 2/3"), "{error}");
+    let error = stderr(project.harness(&["merge", "part-1", "part-2", "part-2", "part-3", "--out", "m"]), 2);
+    assert!(error.contains("shard 2/3 is there twice"), "{error}");
+    eval(&["--shard", "2/3", "--out", "part-2", "--softmax-dtype", "model"]);
+    let error = stderr(project.harness(&["merge", "part-1", "part-2", "part-3", "--out", "m"]), 2);
+    assert!(error.contains("does not belong to the first") && error.contains("softmax_dtype"), "{error}");
+}
+
+#[test]
+fn a_score_carries_its_interval_chance_and_counts() {
+    let (project, run) = trained_for(1024);
+    let arguments = [
+        "eval",
+        "--task",
+        "boolq,gsm8k",
+        "--limit",
+        "6",
+        "--num-fewshot",
+        "0",
+        "--model",
+        &run,
+        "--data",
+        "bundled",
+        "--out",
+        "o",
+    ];
+    project.harness(&arguments).assert().success();
+    let tasks = &read(&project.path("o/results.json"))["models"]["t"]["tasks"];
+    let acc = &tasks["boolq"]["metrics"]["acc"];
+    let bounds: Vec<f64> = acc["interval_95"].as_array().unwrap().iter().map(|bound| bound.as_f64().unwrap()).collect();
+    let value = acc["value"].as_f64().unwrap();
+    assert!(bounds[0] <= value && value <= bounds[1], "{acc}");
+    assert_eq!(acc["covers_chance"], bounds[0] <= 0.5 && 0.5 <= bounds[1], "{acc}");
+    for count in ["truncated", "boundary", "unparsed", "failed"] {
+        assert!(tasks["gsm8k"][count].is_u64(), "{count}");
+    }
+    let shares = tasks["boolq"]["options"]["gold"].as_array().unwrap();
+    assert!((shares.iter().map(|share| share.as_f64().unwrap()).sum::<f64>() - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn tasks_that_show_images_are_unsupported_rows() {
+    let (project, run) = trained();
+    std::fs::create_dir_all(project.path("configs/suites")).unwrap();
+    let suite = "name = \"s\"\n[[task]]\nname = \"boolq\"\nlimit = 2\n[[task]]\nname = \"mmmu_val\"\nrequires = \"images\"\n";
+    std::fs::write(project.path("configs/suites/s.toml"), suite).unwrap();
+    let arguments = ["eval", "--suite", "s", "--model", &run, "--data", "bundled", "--out", "o"];
+    let error = stderr(project.harness(&arguments), 0);
+    assert!(error.contains("not run: mmmu_val: unsupported: the task shows images"), "{error}");
+    let tasks = &read(&project.path("o/results.json"))["models"]["t"]["tasks"];
+    assert_eq!((&tasks["mmmu_val"]["status"], tasks["mmmu_val"].get("metrics")), (&"unsupported".into(), None));
+    assert_eq!(tasks["boolq"]["n"], 2);
 }
 
 fn copy(from: &Path, to: &Path) {

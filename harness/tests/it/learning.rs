@@ -203,3 +203,30 @@ fn training_lowers_the_validation_loss() {
     assert!(summary.val_loss < 5.5, "{summary:?}");
     assert!((summary.bits_per_byte / summary.val_loss - 0.5).abs() < 0.2, "{summary:?}");
 }
+
+#[test]
+fn a_runs_numerics_are_in_its_name_and_its_rows_and_keep_the_curve() {
+    let project = Project::new();
+    let mut losses = Vec::new();
+    for numerics in ["f32", "f32-split", "bf16"] {
+        let mut command = project.train(&["max_steps=20"]);
+        command.args(["--numerics", numerics, "--runs-dir", numerics]);
+        stdout(command);
+        let run = project.only_run(numerics);
+        let rows = records::read_rows(&run.join("records.jsonl")).unwrap().rows;
+        assert!(!rows.is_empty());
+        assert!(rows.iter().all(|row| row.numerics.is_some_and(|found| found.as_str() == numerics)), "{numerics}");
+        let val_loss = curve(&run).iter().rev().find_map(|line| match line {
+            Line::Validation { val_loss, .. } => Some(*val_loss),
+            _ => None,
+        });
+        losses.push((run.file_name().unwrap().to_owned(), val_loss.unwrap()));
+    }
+    assert!(losses[0].0 != losses[1].0 && losses[1].0 != losses[2].0 && losses[0].0 != losses[2].0, "{losses:?}");
+    for (_, loss) in &losses[1..] {
+        // after 20 steps the loss has fallen by whole nats; roundings move it by thousandths
+        assert!((loss - losses[0].1).abs() < 0.03, "{losses:?}");
+    }
+    let scores = project.harness(&["eval", "--suite", "llm", "--numerics", "bf16", "--dry-run"]);
+    assert!(crate::support::stderr(scores, 2).contains("--numerics: expected `f32` for scores"));
+}

@@ -3,12 +3,13 @@
 //! Numbers in brackets are the acceptance checks of measurement.md section 16. Windows are a few iterations long: what is checked is
 //! the path of a number, not the number.
 
+use crate::measured::{config, options, plan, value, variant, workload};
 use harness::config::TrainConfig;
 use harness::measure::probes::request::Engine;
 use harness::measure::probes::{self, Probe};
 use harness::measure::subject::Subject;
-use harness::measure::{MeasureOptions, PairRequest, Plan, SubjectSpec, WindowSpec, Workload, measure, measure_pairs};
-use laurel::{PRESETS, Placement, ResidualConfig};
+use harness::measure::{MeasureOptions, PairRequest, SubjectSpec, WindowSpec, Workload, measure, measure_pairs};
+use laurel::{PRESETS, Placement};
 use models::ModelConfig;
 use records::{Row, Status};
 use std::collections::BTreeSet;
@@ -18,43 +19,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const MIB: f64 = 1024.0 * 1024.0;
-
-fn config() -> TrainConfig {
-    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let sets = ["batch=2", "data.sequence_length=32", "model.num_hidden_layers=2"].map(str::to_owned);
-    TrainConfig::load(&root.join("configs/train/lm-tiny-plain.toml"), &sets, None).unwrap()
-}
-
-fn variant(preset: &str) -> TrainConfig {
-    let mut config = config();
-    config.model.set_residual(ResidualConfig::preset(preset, 4, 3).unwrap());
-    config.name = format!("lm-{preset}");
-    config
-}
-
-fn workload() -> Workload {
-    Workload { prompt_length: 16, output_length: 4, ..Workload::default() }
-}
-
-fn options(out: &Path) -> MeasureOptions {
-    MeasureOptions {
-        program: Some(env!("CARGO_BIN_EXE_harness").into()),
-        window: WindowSpec::short(),
-        allow_debug_assertions: true,
-        ..MeasureOptions::new(out.to_owned(), 1)
-    }
-}
-
-fn plan(subjects: &[TrainConfig], probes: &[&str], pairs: u32) -> Plan {
-    let subjects = subjects.iter().cloned().map(SubjectSpec::from).collect();
-    let probes = probes.iter().map(|name| probes::by_name(name).unwrap()).collect();
-    Plan::new(subjects, probes, workload(), pairs)
-}
-
-fn value(rows: &[Row], metric: &str) -> f64 {
-    let row = rows.iter().find(|row| row.metric == metric).unwrap_or_else(|| panic!("no row of `{metric}`"));
-    row.value.unwrap_or_else(|| panic!("`{metric}`: {:?} {:?}", row.status, row.reason))
-}
 
 fn subject(config: &TrainConfig, workload: Workload) -> Subject {
     Subject { config: workload.apply(config), workload, checkpoint: None, reference: None }
@@ -307,22 +271,35 @@ fn a_killed_parent_loses_at_most_the_running_worker() {
         command
     };
     let file = out.path().join("records.jsonl");
+    let finished = || if file.is_file() { records::read_rows(&file).unwrap().rows } else { Vec::new() };
+    let mut before = Vec::new();
+    // Moments from the first instant to well into the plan, each attempt going on from what the last one left; then one that waits for
+    // a first finished worker, so that there is something to lose.
+    for kill_after_ms in [1, 30, 120, 350, 700] {
+        let mut parent = command().spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(kill_after_ms));
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        let now = finished();
+        assert!(now[..before.len()] == before[..], "killed after {kill_after_ms} ms: a finished worker was lost");
+        before = now;
+    }
     let mut parent = command().spawn().unwrap();
     let started = Instant::now();
-    while !std::fs::metadata(&file).is_ok_and(|found| found.len() > 0) && started.elapsed() < Duration::from_mins(1) {
+    while finished().is_empty() && started.elapsed() < Duration::from_mins(1) {
         std::thread::sleep(Duration::from_millis(5));
     }
     parent.kill().unwrap();
     parent.wait().unwrap();
-    let before = records::read_rows(&file).unwrap().rows;
+    let before = finished();
     assert!(command().status().unwrap().success());
     let after = records::read_rows(&file).unwrap().rows;
     assert!(!before.is_empty() && after[..before.len()] == before[..]);
     let keys: Vec<_> = after.iter().map(|row| (row.subject.clone(), row.pair, row.arm, row.metric.clone())).collect();
     let distinct: BTreeSet<_> = keys.iter().cloned().collect();
     assert_eq!(distinct.len(), keys.len());
-    // Four rounds of two subjects, with six phase readings and the largest block each.
-    assert_eq!(keys.len(), 4 * 2 * 7);
+    // Four rounds of two subjects, with six phase readings, the largest block and the control group each.
+    assert_eq!(keys.len(), 4 * 2 * 8);
 }
 
 #[test]

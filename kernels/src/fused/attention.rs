@@ -9,8 +9,8 @@
 //! Arguments are f32, or bf16 with bf16 products; scores, their softmax and all sums are f32 in either.
 //!
 //! Queries are taken [`BLOCK`] at a time against the keys up to the block's end, so the upper triangle is never computed beyond the
-//! block on the diagonal. A task is one head (forward) or one key-value head with its group of query heads (backward, where they
-//! add to the same gradient in order).
+//! block on the diagonal. A task is one query head; backward, the gradients of a key-value head that a group of query heads reads are
+//! added up afterwards in their order.
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
@@ -235,10 +235,25 @@ impl Attention {
         };
         let (mut dq, mut dk, mut dv) =
             (output_of::<T>(inputs.q.len()), output_of::<T>(inputs.k.len()), output_of::<T>(inputs.v.len()));
-        let (target_q, target_k, target_v) = (Disjoint::new(&mut dq), Disjoint::new(&mut dk), Disjoint::new(&mut dv));
-        parallel::for_each(b * sizes.kv_heads, b * heads * t * t.max(d), |task| {
-            let place = (task / sizes.kv_heads, task % sizes.kv_heads);
-            group_backward(sizes, place, &inputs, log_sums, self.scale, [&target_q, &target_k, &target_v]);
+        let work = b * heads * t * t.max(d);
+        let target = Disjoint::new(&mut dq);
+        let parts = parallel::map(b * heads, work, |task| {
+            head_backward(sizes, (task / heads, task % heads), &inputs, log_sums, self.scale, &target)
+        });
+        let group = heads / sizes.kv_heads;
+        let (target_k, target_v) = (Disjoint::new(&mut dk), Disjoint::new(&mut dv));
+        parallel::for_each(b * sizes.kv_heads, 2 * b * heads * t * d, |task| {
+            let start = sizes.kv_start(task / sizes.kv_heads, task % sizes.kv_heads);
+            let parts = &parts[task * group..(task + 1) * group];
+            for position in 0..t {
+                let (first, row) = (position * d..(position + 1) * d, start + position * sizes.kv_row());
+                // SAFETY: each key-value head belongs to one task, and a position's slice ends before the next one is made.
+                let (dk, dv) = unsafe { (target_k.range(row, row + d), target_v.range(row, row + d)) };
+                for (i, (dk, dv)) in first.zip(dk.iter_mut().zip(dv)) {
+                    *dk = T::narrow(parts.iter().map(|part| part.0[i]).sum());
+                    *dv = T::narrow(parts.iter().map(|part| part.1[i]).sum());
+                }
+            }
         });
         let dq = if q.track_op() { Some(tensor_of(dq, q.dims())?) } else { None };
         let dk = if k.track_op() { Some(tensor_of(dk, k.dims())?) } else { None };
@@ -309,53 +324,42 @@ struct Inputs<'a, T> {
     g: &'a [T],
 }
 
-/// Gradients of one key-value head and of the query heads that read it.
-fn group_backward<T: Format>(
+/// Writes the gradient of one query head; returns its parts of those of the keys and values that it reads, `[T, d]` each.
+fn head_backward<T: Format>(
     sizes: Sizes,
-    (row, kv_head): (usize, usize),
+    (row, head): (usize, usize),
     inputs: &Inputs<T>,
     log_sums: &[f32],
     scale: f32,
-    [dq, dk, dv]: [&Disjoint<T>; 3],
-) {
+    dq: &Disjoint<T>,
+) -> (Vec<f32>, Vec<f32>) {
     let Sizes { t, d, .. } = sizes;
     let (q_row, kv_row) = (sizes.q_row(), sizes.kv_row());
-    let group = sizes.heads / sizes.kv_heads;
-    let kv_start = sizes.kv_start(row, kv_head);
+    let kv_start = sizes.kv_start(row, head / (sizes.heads / sizes.kv_heads));
     let (k, v) = (View::rows(&inputs.k[kv_start..], kv_row), View::rows(&inputs.v[kv_start..], kv_row));
-    // gradients of the key-value head gathered contiguously, [T, d] each
     let (mut k_sum, mut v_sum) = (vec![0f32; t * d], vec![0f32; t * d]);
     let (mut p, mut ds) = (output(BLOCK.min(t) * t), output(BLOCK.min(t) * t));
     let (mut p_buffer, mut ds_buffer) = (Vec::new(), Vec::new());
-    for head in kv_head * group..(kv_head + 1) * group {
-        let log_sums = &log_sums[(row * sizes.heads + head) * t..][..t];
-        for first in (0..t).step_by(BLOCK) {
-            let rows = BLOCK.min(t - first);
-            let keys = first + rows;
-            let start = sizes.q_start(row, head) + first * q_row;
-            let (q, g) = (View::rows(&inputs.q[start..], q_row), View::rows(&inputs.g[start..], q_row));
-            T::scores(Product::new(rows, keys, d).one_thread().scaled(scale), q, k.t(), &mut p, keys);
-            T::scores(Product::new(rows, keys, d).one_thread(), g, v.t(), &mut ds, keys);
-            let (o, g_rows) = (&inputs.o[start..], &inputs.g[start..]);
-            let (p, ds) = (&mut p[..rows * keys], &mut ds[..rows * keys]);
-            softmax_backward(p, ds, keys, first, &log_sums[first..first + rows], o, g_rows, (q_row, d), scale);
-            let p = View::rows(T::weights(p, &mut p_buffer), keys);
-            let ds = View::rows(T::weights(ds, &mut ds_buffer), keys);
-            T::scores(Product::new(keys, d, rows).one_thread().adding(), p.t(), g, &mut v_sum, d);
-            T::scores(Product::new(keys, d, rows).one_thread().adding(), ds.t(), q, &mut k_sum, d);
-            let product = Product::new(rows, d, keys).one_thread();
-            // SAFETY: the rows of this head belong to this task, are d wide and q_row ≥ d apart, and lie inside `dq`.
-            unsafe { T::product(product, ds, k, dq.address(start), q_row) };
-        }
+    let log_sums = &log_sums[(row * sizes.heads + head) * t..][..t];
+    for first in (0..t).step_by(BLOCK) {
+        let rows = BLOCK.min(t - first);
+        let keys = first + rows;
+        let start = sizes.q_start(row, head) + first * q_row;
+        let (q, g) = (View::rows(&inputs.q[start..], q_row), View::rows(&inputs.g[start..], q_row));
+        T::scores(Product::new(rows, keys, d).one_thread().scaled(scale), q, k.t(), &mut p, keys);
+        T::scores(Product::new(rows, keys, d).one_thread(), g, v.t(), &mut ds, keys);
+        let (o, g_rows) = (&inputs.o[start..], &inputs.g[start..]);
+        let (p, ds) = (&mut p[..rows * keys], &mut ds[..rows * keys]);
+        softmax_backward(p, ds, keys, first, &log_sums[first..first + rows], o, g_rows, (q_row, d), scale);
+        let p = View::rows(T::weights(p, &mut p_buffer), keys);
+        let ds = View::rows(T::weights(ds, &mut ds_buffer), keys);
+        T::scores(Product::new(keys, d, rows).one_thread().adding(), p.t(), g, &mut v_sum, d);
+        T::scores(Product::new(keys, d, rows).one_thread().adding(), ds.t(), q, &mut k_sum, d);
+        let product = Product::new(rows, d, keys).one_thread();
+        // SAFETY: the rows of this head belong to this task, are d wide and q_row ≥ d apart, and lie inside `dq`.
+        unsafe { T::product(product, ds, k, dq.address(start), q_row) };
     }
-    for (target, sum) in [(dk, &k_sum), (dv, &v_sum)] {
-        for (position, sum) in sum.chunks_exact(d.max(1)).enumerate() {
-            let start = kv_start + position * kv_row;
-            // SAFETY: this key-value head belongs to this task.
-            let target = unsafe { target.range(start, start + d) };
-            target.iter_mut().zip(sum).for_each(|(target, &sum)| *target = T::narrow(sum));
-        }
-    }
+    (k_sum, v_sum)
 }
 
 multiversion! {

@@ -317,11 +317,7 @@ struct Chunk<'a> {
 impl Chunk<'_> {
     /// `None` for plain f32 products.
     fn rounding(&self) -> Option<Rounding> {
-        match self.numerics {
-            Numerics::F32 => None,
-            Numerics::F32Split => Some(Rounding::Split),
-            Numerics::Bf16 => Some(Rounding::Once),
-        }
+        Rounding::of(self.numerics)
     }
 
     fn logits(&self, bias: Option<&[f32]>, logits: &mut [f32]) {

@@ -43,17 +43,16 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
 /// [`linear`] in the given numerics.
 ///
 /// - [`Numerics::F32`]: as [`linear`], whatever the dtypes.
-/// - [`Numerics::F32Split`]: f32 in and out. A frozen bf16 weight, which has nothing to split, is taken as [`linear`] does.
+/// - [`Numerics::F32Split`]: f32 in and out; split products where they pay (processors with matrix tiles), else as [`linear`].
 /// - [`Numerics::Bf16`]: `x` in f32 is rounded first; the output is bf16. The weight may be f32 or, frozen, bf16.
 ///
 /// # Errors
 /// When the shapes do not fit.
 pub fn linear_in(numerics: Numerics, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let rounding = match numerics {
-        Numerics::F32 => return linear(x, w, bias),
-        Numerics::F32Split if !is_fast(&[x, w]) => return linear(x, w, bias),
-        Numerics::F32Split => Rounding::Split,
-        Numerics::Bf16 => Rounding::Once,
+    let rounding = match Rounding::of(numerics) {
+        None => return linear(x, w, bias),
+        Some(Rounding::Split) if !is_fast(&[x, w]) => return linear(x, w, bias),
+        Some(rounding) => rounding,
     };
     if ![x, w, bias.unwrap_or(w)].into_iter().all(is_element) {
         return plain::linear(x, w, bias);
@@ -62,6 +61,11 @@ pub fn linear_in(numerics: Numerics, x: &Tensor, w: &Tensor, bias: Option<&Tenso
     let x = if rounding == Rounding::Once { super::cast(x, DType::BF16)? } else { x.clone() };
     if is_bf16_inference(&x, w, bias) {
         return linear_bf16(&x, w, bias);
+    }
+    let rows = x.elem_count() / w.dims()[1];
+    let is_trained = [&x, w, bias.unwrap_or(w)].into_iter().any(Tensor::track_op);
+    if !is_trained && skinny::is_faster(rows, w.elem_count()) {
+        return super::cast(&linear(&super::cast(&x, DType::F32)?, w, bias)?, x.dtype()); // a few rows: bound by reading the weight
     }
     let (x, w) = (x.contiguous()?, in_f32(w)?);
     match bias {
@@ -369,5 +373,38 @@ multiversion! {
                 *sum += x.wide();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Var;
+
+    use super::*;
+
+    /// Split products in a linear layer, which a processor without tiles never chooses by itself.
+    #[test]
+    fn a_split_linear_layer_follows_f64() -> Result<()> {
+        let value = |i: usize| ((i * 7919 + 13) % 1009) as f32 / 504. - 1.;
+        let var = |dims: &[usize], seed: usize| {
+            let count = dims.iter().product::<usize>();
+            Var::from_vec((0..count).map(|i| value(i + seed)).collect(), dims, &Device::Cpu)
+        };
+        let args = [var(&[37, 70], 0)?, var(&[33, 70], 100)?, var(&[33], 200)?];
+        let wide = args.iter().map(|x| Var::from_tensor(&x.to_dtype(DType::F64)?)).collect::<Result<Vec<_>>>()?;
+        let y = apply3(&args[0], &args[1], &args[2], Rounded(Rounding::Split))?;
+        let wanted = plain::linear(&wide[0], &wide[1], Some(&wide[2]))?;
+        let close = |found: &Tensor, wanted: &Tensor| -> Result<f64> {
+            let difference = (found.to_dtype(DType::F64)? - wanted)?.abs()?.max_all()?.to_scalar::<f64>()?;
+            Ok(difference / wanted.abs()?.max_all()?.to_scalar::<f64>()?)
+        };
+        // 3·2⁻¹⁶ of Σ|a·b|, which is a few times the largest sum
+        assert!(close(&y, &wanted)? < 1e-4);
+        let (grads, wanted_grads) = (y.sqr()?.sum_all()?.backward()?, wanted.sqr()?.sum_all()?.backward()?);
+        for (x, wide) in args.iter().zip(&wide) {
+            let (grad, wanted) = (grads.get(x).expect("a gradient"), wanted_grads.get(wide).expect("a gradient"));
+            assert!(close(grad, wanted)? < 2e-4, "{}", close(grad, wanted)?);
+        }
+        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 use crate::access::{F32Ref, f32s, is_fast, output, tensor};
+use crate::element::{in_f32, is_element};
 use crate::gemm::{Operand, Product, skinny};
 use crate::parallel::{self, Disjoint};
 use crate::simd::{Isa, LANES, multiversion};
@@ -22,7 +23,7 @@ const ROWS: usize = 128;
 /// Ranks up to which the branch is bound by memory and goes without packed products.
 pub(crate) const THIN: usize = 16;
 
-/// `(x·down)·up`.
+/// `(x·down)·up`, in f32 also where the maps are bf16.
 ///
 /// - Shape: `x` is `[.., D]`, `down` is `[D, r]`, `up` is `[r, D]`; the output has the shape and dtype of `x`.
 /// - Cost: `4·r·D` FLOPs per row forward, twice that backward. The D x D product is never formed.
@@ -31,11 +32,11 @@ pub(crate) const THIN: usize = 16;
 /// # Errors
 /// When the shapes do not fit.
 pub fn low_rank(x: &Tensor, down: &Tensor, up: &Tensor) -> Result<Tensor> {
-    if !is_fast(&[x, down, up]) {
+    if !is_fast(&[x]) || !is_element(down) || !is_element(up) {
         return plain::low_rank(x, down, up);
     }
     check::low_rank(x, down, up)?;
-    apply3(&x.contiguous()?, &down.contiguous()?, &up.contiguous()?, LowRank { inner: OnceLock::new() })
+    apply3(&x.contiguous()?, &in_f32(down)?, &in_f32(up)?, LowRank { inner: OnceLock::new() })
 }
 
 struct LowRank {
@@ -152,6 +153,10 @@ multiversion! {
             while column + 4 * LANES <= d {
                 add_columns::<S, 64>(z, up, y, column);
                 column += 4 * LANES;
+            }
+            while column + LANES <= d {
+                add_columns::<S, LANES>(z, up, y, column);
+                column += LANES;
             }
             while column < d {
                 add_columns::<S, 1>(z, up, y, column);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! add(a, b) = a + b
-//! merge     y = α·(fx + fx') + β·(x + (x·down)·up + Σ_j z_j·up_j)
+//! merge     y = α·(fx + fx') + β·(x + (x·down)·up + Σ_j z_j·up_j), at least 0 where a ReLU stands behind it
 //!
 //! backward, U = [up; up_1; …], Z = [x·down, z_1, …], e = (g·β)·Uᵀ cut like Z:
 //!   dfx = dfx' = α·g        dα = Σ g·(fx + fx')
@@ -24,10 +24,12 @@ use crate::element::{Element, Lock, elements, in_f32, is_element, output_of, ten
 use crate::fused::low_rank::{THIN, add_thin, transposed};
 use crate::gemm::{Operand, Product, skinny};
 use crate::parallel::{self, Disjoint, PIECE, is_worth_it};
-use crate::simd::{dot, multiversion};
+use crate::simd::{LANES, dot, multiversion};
 use crate::tape::{self, apply2, apply3};
 use crate::{check, plain, stand_in};
 
+/// Widths up to which `x·down` goes column by column of registers: sums along so short a row would cost more than its products.
+const NARROW: usize = 128;
 /// Rows of one task, and of one partial sum of the weights' gradients.
 const ROWS: usize = 64;
 
@@ -58,12 +60,14 @@ pub struct Merge<'a> {
     pub map: Option<(&'a Tensor, &'a Tensor)>,
     /// Second halves of low-rank maps of other activations: `z_j` `[.., r_j]` and `up_j` `[r_j, D]`.
     pub branches: &'a [(Tensor, Tensor)],
+    /// Whether `max(·, 0)` stands behind it, as in a ResNet.
+    pub relu: bool,
 }
 
 impl<'a> Merge<'a> {
     /// The plain residual `fx + x`, to which a caller adds what it has.
     pub fn plain(fx: &'a Tensor, x: &'a Tensor) -> Self {
-        Self { fx, fx2: None, x, ab: None, map: None, branches: &[] }
+        Self { fx, fx2: None, x, ab: None, map: None, branches: &[], relu: false }
     }
 
     /// Whether the fused form serves: an f32 stream, a block's output in f32 or bf16, parameters in either.
@@ -78,7 +82,7 @@ impl<'a> Merge<'a> {
     }
 }
 
-/// `α·(fx + fx2) + β·(x + (x·down)·up + Σ z_j·up_j)`; absent parts are left out.
+/// `α·(fx + fx2) + β·(x + (x·down)·up + Σ z_j·up_j)`, at least 0 where asked; absent parts are left out.
 ///
 /// - Shape: that of `fx`; the output has the dtype of `x`, and `fx` and `fx2` may be bf16 beside an f32 `x`.
 /// - Cost: `4·r·D + Σ 2·r_j·D` FLOPs per row forward, twice that backward; bound by memory for the ranks in use.
@@ -100,11 +104,12 @@ pub fn merge(args: &Merge<'_>) -> Result<Tensor> {
         ab: args.ab.map(in_f32).transpose()?,
         map: args.map.map(pair).transpose()?,
         branches: args.branches.iter().map(|(z, up)| pair((z, up))).collect::<Result<_>>()?,
+        relu: args.relu,
         inner: OnceLock::new(),
     };
     if tape::is_noting(&op.arguments(&x)) {
         let result = with_element!(op.fx, T => op.forward::<T>(&F32Ref::new(&x)?, x.shape()))?;
-        return tape::note(result, move |_, grad| op.argument_gradients(x, grad));
+        return tape::note(result, move |y, grad| op.argument_gradients(x, y, grad));
     }
     let fx = match &op.fx2 {
         Some(fx2) => stand_in::sum(&fx, fx2)?,
@@ -167,6 +172,7 @@ struct MergeOp {
     ab: Option<Tensor>,
     map: Option<(Tensor, Tensor)>,
     branches: Vec<(Tensor, Tensor)>,
+    relu: bool,
     /// `x·down`, `[rows, r]`, from the forward pass.
     inner: OnceLock<Vec<f32>>,
 }
@@ -177,6 +183,8 @@ struct Operands<'a> {
     zs: Vec<F32Ref<'a>>,
     /// β·U, `[R, D]`, and U itself.
     scaled_up: Vec<f32>,
+    /// Its transpose, `[D, R]`.
+    scaled_columns: Vec<f32>,
     up: Vec<f32>,
     /// `down`, `[D, r]`, and its transpose.
     down: Option<(F32Ref<'a>, Vec<f32>)>,
@@ -228,11 +236,11 @@ impl MergeOp {
     }
 
     /// Every argument with its gradient.
-    fn argument_gradients(self, x: Tensor, grad: &Tensor) -> Result<Vec<(Tensor, Option<Tensor>)>> {
+    fn argument_gradients(self, x: Tensor, y: &Tensor, grad: &Tensor) -> Result<Vec<(Tensor, Option<Tensor>)>> {
         let small = self.small();
         let wants_fx = self.fx.track_op() || self.fx2.as_ref().is_some_and(Tensor::track_op);
         let wanted = [wants_fx, x.track_op(), small.iter().any(|t| t.track_op())];
-        let [d_fx, d_x, d_small] = self.gradients(&x, grad, wanted)?;
+        let [d_fx, d_x, d_small] = self.gradients(&x, y, grad, wanted)?;
         let mut gradients = vec![];
         let mut start = 0;
         for argument in small {
@@ -277,6 +285,7 @@ impl MergeOp {
         Ok(Operands {
             ab,
             zs: self.branches.iter().map(|(z, _)| F32Ref::new(z)).collect::<Result<_>>()?,
+            scaled_columns: transposed(&scaled_up, d),
             scaled_up,
             up,
             down,
@@ -303,41 +312,35 @@ impl MergeOp {
             let x = &x[block.clone()];
             combine(&fx[block], fx2, x, (o.alpha(), o.beta()), y);
             if let Some((down, turned)) = &o.down {
-                if o.own <= THIN {
-                    skinny::product_one_thread(x, turned, own, d);
-                } else {
-                    Product::new(end - start, o.own, d).one_thread().into(
-                        Operand::rows(x, d),
-                        Operand::rows(down, o.own),
-                        own,
-                        o.own,
-                    );
-                }
+                reduce(x, turned, down, o.own, own, d);
             }
             if rank > 0 {
                 expand(&o.gather(own, start, end), &o.scaled_up, Operand::rows(&o.scaled_up, d), rank, y, d);
+            }
+            if self.relu {
+                clamp(y);
             }
         });
         let _ = self.inner.set(inner);
         Ok((CpuStorage::F32(y), shape.clone()))
     }
 
-    fn gradients(&self, x: &Tensor, grad: &Tensor, wanted: [bool; 3]) -> Result<[Option<Tensor>; 3]> {
-        with_element!(self.fx, T => self.backward::<T>(x, grad, wanted))
+    fn gradients(&self, x: &Tensor, y: &Tensor, grad: &Tensor, wanted: [bool; 3]) -> Result<[Option<Tensor>; 3]> {
+        let grad = if self.relu { passed(y, &grad.contiguous()?)? } else { grad.contiguous()? };
+        with_element!(self.fx, T => self.backward::<T>(x, &grad, wanted))
     }
 
     /// Gradients of `fx`, of `x`, and of the small arguments one behind the other.
     fn backward<T: Element>(&self, x: &Tensor, grad: &Tensor, wanted: [bool; 3]) -> Result<[Option<Tensor>; 3]> {
         let [wants_fx, wants_x, wants_small] = wanted;
-        let grad = grad.contiguous()?;
         if self.small().is_empty() {
-            let d_fx = if wants_fx { Some(cast(&grad, self.fx.dtype())?) } else { None };
+            let d_fx = if wants_fx { Some(cast(grad, self.fx.dtype())?) } else { None };
             return Ok([d_fx, wants_x.then(|| grad.clone()), None]);
         }
         let o = self.operands()?;
         let (lock, lock2) = self.locks();
         let (fx, fx2) = (lock.elements::<T>()?, lock2.as_ref().map_or(Ok(&[][..]), Lock::elements::<T>)?);
-        let (xs, g) = (F32Ref::new(x)?, F32Ref::new(&grad)?);
+        let (xs, g) = (F32Ref::new(x)?, F32Ref::new(grad)?);
         let own_z = self.inner.get().map_or(&[][..], Vec::as_slice);
         let (d, rank, rows) = (o.d, o.rank(), xs.len() / o.d);
         let copies = o.ab.is_none(); // α = β = 1: the gradient itself is that of fx, and of x where x has no map
@@ -379,16 +382,7 @@ impl MergeOp {
                 return sums;
             }
             let mut e = output(count * rank);
-            if rank <= THIN {
-                skinny::product_one_thread(g, &o.scaled_up, &mut e, d);
-            } else {
-                Product::new(count, rank, d).one_thread().into(
-                    Operand::rows(g, d),
-                    Operand::rows(&o.scaled_up, d).t(),
-                    &mut e,
-                    rank,
-                );
-            }
+            reduce(g, &o.scaled_up, &o.scaled_columns, rank, &mut e, d);
             let z = o.gather(&own_z[start * o.own..end * o.own], start, end);
             Product::new(rank, d, count).one_thread().into(Operand::rows(&z, rank).t(), Operand::rows(g, d), d_up, d);
             let mut first = o.own;
@@ -415,7 +409,7 @@ impl MergeOp {
         }
         let d_fx = match (wants_fx, needs_fx) {
             (true, true) => Some(tensor_of(d_fx, x.dims())?),
-            (true, false) => Some(cast(&grad, self.fx.dtype())?),
+            (true, false) => Some(cast(grad, self.fx.dtype())?),
             _ => None,
         };
         let d_x = match (wants_x, needs_x) {
@@ -462,10 +456,46 @@ impl MergeOp {
     }
 }
 
+multiversion! {
+    fn clamp<S>(y: &mut [f32]) {
+        for y in y {
+            *y = y.max(0.);
+        }
+    }
+}
+
+/// The gradient where the output is positive.
+fn passed(y: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    let (ys, g) = (F32Ref::new(y)?, F32Ref::new(grad)?);
+    let mut out = output(g.len());
+    out.par_chunks_mut(PIECE).zip(ys.par_chunks(PIECE).zip(g.par_chunks(PIECE))).for_each(|(out, (y, g))| pass(y, g, out));
+    tensor(out, grad.dims())
+}
+
+multiversion! {
+    fn pass<S>(y: &[f32], g: &[f32], out: &mut [f32]) {
+        for ((out, &y), &g) in out.iter_mut().zip(y).zip(g) {
+            *out = if y > 0. { g } else { 0. };
+        }
+    }
+}
+
 /// Tasks over rows of width `d`, and the rows of each: what fits the second-level cache, but enough for a packed product.
 fn tasks(rows: usize, d: usize, rank: usize) -> (usize, impl Fn(usize) -> (usize, usize)) {
     let step = if rank > THIN { ROWS } else { (PIECE / d).clamp(16, ROWS) };
     (rows.div_ceil(step), move |task| (task * step, ((task + 1) * step).min(rows)))
+}
+
+/// `z = x·columns` over rows of width `d`; `columns` is `[D, r]`, `rows` the same as `[r, D]`.
+fn reduce(x: &[f32], rows: &[f32], columns: &[f32], r: usize, z: &mut [f32], d: usize) {
+    if d <= NARROW && r.is_multiple_of(LANES) {
+        z.fill(0.);
+        add_thin(x, columns, d, z);
+    } else if r <= THIN {
+        skinny::product_one_thread(x, rows, z, d);
+    } else {
+        Product::new(x.len() / d, r, d).one_thread().into(Operand::rows(x, d), Operand::rows(columns, r), z, r);
+    }
 }
 
 /// `y += z·up` over rows; `up` as rows for few columns of `z`, as an operand for more.
@@ -486,8 +516,8 @@ impl CustomOp2 for MergeOp {
         with_element!(self.fx, T => self.forward::<T>(f32s(s2, l2)?, l2.shape()))
     }
 
-    fn bwd(&self, fx: &Tensor, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [d_fx, d_x, _] = self.gradients(x, grad, [fx.track_op(), x.track_op(), false])?;
+    fn bwd(&self, fx: &Tensor, x: &Tensor, y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let [d_fx, d_x, _] = self.gradients(x, y, grad, [fx.track_op(), x.track_op(), false])?;
         Ok((d_fx, d_x))
     }
 }
@@ -514,10 +544,10 @@ impl CustomOp3 for MergeOp {
         fx: &Tensor,
         x: &Tensor,
         small: &Tensor,
-        _y: &Tensor,
+        y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [d_fx, d_x, d_small] = self.gradients(x, grad, [fx.track_op(), x.track_op(), small.track_op()])?;
+        let [d_fx, d_x, d_small] = self.gradients(x, y, grad, [fx.track_op(), x.track_op(), small.track_op()])?;
         Ok((d_fx, d_x, d_small))
     }
 }

@@ -5,10 +5,12 @@
 //! ```
 //! - `portable`: blocked loops in the base instruction set, for `--cpu-features portable`.
 //! - otherwise the `gemm` crate, which detects AVX-512 and AVX2 itself.
+//! - [`panel`]: a frozen operand that was brought into panels once.
 //! - [`skinny`]: few rows against a row-major weight, which is bound by reading the weight once.
 //!
 //! Each element is a sum over k in an order that depends on the shape only, never on the number of threads.
 pub(crate) mod bf16;
+pub(crate) mod panel;
 mod portable;
 pub(crate) mod skinny;
 

@@ -11,7 +11,7 @@
 use half::bf16;
 
 use crate::parallel::{self, Disjoint};
-use crate::simd::{At, Isa, add_lanes, multiversion, steps};
+use crate::simd::{At, Isa, LANES, add_lanes, multiversion, rest};
 
 /// Whether this beats the packed product: measured with weights of 384 x 384, which packing hardly slows, and 4096 x 2048, where
 /// 64 rows still take two thirds of the packed product's time.
@@ -25,8 +25,10 @@ pub(crate) const TILE: usize = 4;
 pub(crate) trait Weight: Copy + Sync {
     /// [`dots_f32`] or [`dots_bf16`].
     fn dots(x: &[f32], w: &[Self], k: usize, sums: &mut [[f32; OUTPUTS]; TILE]);
-    /// The numbers of one step.
+    /// The numbers of one step, which may be a shorter last one.
     fn load<S: Isa>(at: At, w: &[Self]) -> S::V;
+    /// The numbers of a whole step.
+    fn load_whole<S: Isa>(w: &[Self; LANES]) -> S::V;
 }
 
 impl Weight for f32 {
@@ -38,6 +40,11 @@ impl Weight for f32 {
     fn load<S: Isa>(at: At, w: &[f32]) -> S::V {
         at.load::<S>(w)
     }
+
+    #[inline(always)]
+    fn load_whole<S: Isa>(w: &[f32; LANES]) -> S::V {
+        S::load(w)
+    }
 }
 
 impl Weight for bf16 {
@@ -48,6 +55,11 @@ impl Weight for bf16 {
     #[inline(always)]
     fn load<S: Isa>(at: At, w: &[bf16]) -> S::V {
         at.load_bf16::<S>(w)
+    }
+
+    #[inline(always)]
+    fn load_whole<S: Isa>(w: &[bf16; LANES]) -> S::V {
+        S::load_bf16(w)
     }
 }
 
@@ -154,8 +166,23 @@ fn tile<S: Isa, W: Weight, const R: usize, const J: usize>(
     let mut acc = [[S::splat(0.); J]; R];
     let x: [&[f32]; R] = std::array::from_fn(|r| &x[r * k..(r + 1) * k]);
     let w: [&[W]; J] = std::array::from_fn(|j| &w[j * k..(j + 1) * k]);
-    for at in steps(k) {
-        // a loop, not `from_fn`: a closure is not always inlined, and then its intrinsics are calls
+    // whole steps apart from the last: a load that may be shorter goes through memory and takes the sums with it
+    let (x_steps, w_steps) = (x.map(|x| x.as_chunks::<LANES>().0), w.map(|w| w.as_chunks::<LANES>().0));
+    for step in 0..k / LANES {
+        // loops, not `from_fn`: a closure is not always inlined, and then its intrinsics are calls
+        let mut weights = [S::splat(0.); J];
+        for j in 0..J {
+            weights[j] = W::load_whole::<S>(&w_steps[j][step]);
+            read_ahead(w_steps[j][step].as_ptr().wrapping_add(J * k));
+        }
+        for r in 0..R {
+            let x = S::load(&x_steps[r][step]);
+            for j in 0..J {
+                acc[r][j] = S::mul_add(x, weights[j], acc[r][j]);
+            }
+        }
+    }
+    if let Some(at) = rest(k) {
         let mut weights = [S::splat(0.); J];
         for j in 0..J {
             weights[j] = W::load::<S>(at, w[j]);
@@ -172,6 +199,20 @@ fn tile<S: Isa, W: Weight, const R: usize, const J: usize>(
             sums[r][first + j] = add_lanes(S::lanes(acc[r][j]));
         }
     }
+}
+
+/// Asks for the line at an address: the same place of the next rows. A row is a page or so, where the processor's own reading ahead
+/// starts anew each time.
+#[inline(always)]
+fn read_ahead<W>(address: *const W) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch of any address reads nothing and does not fault; the instruction is in the base set.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 #[cfg(test)]

@@ -57,16 +57,16 @@ fn like(table: &Tensor, x: &Tensor) -> Result<Tensor> {
     table.to_dtype(x.dtype())
 }
 
-struct List(Vec<Case>);
+pub(crate) struct List(Vec<Case>);
 
 impl List {
     /// Sets the size of the last `count` cases.
-    fn sized(&mut self, count: usize, size: f64) {
+    pub(crate) fn sized(&mut self, count: usize, size: f64) {
         let start = self.0.len() - count;
         self.0[start..].iter_mut().for_each(|case| case.size = size);
     }
 
-    fn add(
+    pub(crate) fn add(
         &mut self,
         name: String,
         shapes: &[&[usize]],
@@ -88,6 +88,16 @@ pub(crate) fn all() -> Vec<Case> {
     attentions(&mut list);
     losses(&mut list);
     residuals(&mut list);
+    list.0.extend(images());
+    list.0
+}
+
+/// The cases of operations on images.
+pub(crate) fn images() -> Vec<Case> {
+    let mut list = List(Vec::new());
+    crate::images::convolutions(&mut list);
+    crate::images::norms(&mut list);
+    crate::images::pools(&mut list);
     list.0
 }
 
@@ -264,7 +274,7 @@ fn residuals(list: &mut List) {
     }
 }
 
-/// Every combination of parts: weights (none, scalar, per feature), two summands, own map, no branch, one or two of unequal rank.
+/// Combinations of parts (with a ReLU behind one of them): weights (none, scalar, per feature), two summands, own map, no branch, one or two of unequal rank.
 fn merges(list: &mut List, dims: &'static [usize], d: usize, rank: usize) {
     for weights in [None, Some(vec![2]), Some(vec![2, d])] {
         for (two, own, branches) in [(false, false, 0), (true, false, 0), (false, true, 0), (true, true, 2), (false, false, 1)] {
@@ -286,7 +296,7 @@ fn merges(list: &mut List, dims: &'static [usize], d: usize, rank: usize) {
                 let ab = if has_ab { rest.next() } else { None };
                 let map = if own { rest.next().zip(rest.next()) } else { None };
                 let branches: Vec<_> = std::iter::from_fn(|| Some((rest.next()?.clone(), rest.next()?.clone()))).collect();
-                f(&kernels::Merge { fx: &a[0], x: &a[1], fx2, ab, map, branches: &branches })
+                f(&kernels::Merge { fx: &a[0], x: &a[1], fx2, ab, map, branches: &branches, relu: two && own })
             };
             let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
             list.add(

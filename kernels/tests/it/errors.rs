@@ -33,6 +33,30 @@ fn shape_errors_name_argument_and_expectation() {
 }
 
 #[test]
+fn images_and_windows_that_do_not_fit_are_refused() {
+    let (x, config) = (random(&[2, 4, 5, 6], 0), kernels::Conv2dConfig::default());
+    let conv = |weight: &[usize], config: kernels::Conv2dConfig| message(kernels::conv2d(&x, &random(weight, 1), None, &config));
+    assert!(conv(&[8, 5, 3, 3], config).contains("conv2d: argument `weight`: expected shape [O, 6, kY, kX]"));
+    assert!(conv(&[8, 6, 5, 1], config).contains("at least 5 pixels with its padding of 0"));
+    assert!(conv(&[8, 6, 1, 1], kernels::Conv2dConfig { groups: 4, ..config }).contains("4 groups divide"));
+    assert!(conv(&[8, 6, 1, 1], kernels::Conv2dConfig { stride: 0, ..config }).contains("a stride and a window of at least 1"));
+    let text = message(kernels::conv2d(&x, &random(&[8, 6, 1, 1], 1), Some(&random(&[7], 2)), &config));
+    assert!(text.contains("argument `bias`: expected shape [8], found [7]"), "{text}");
+    assert!(message(kernels::conv2d(&random(&[4, 5, 6], 0), &random(&[8, 6, 1, 1], 1), None, &config)).contains("[B, Y, X, C]"));
+    let packed = kernels::PackedConv2d::new(&random(&[8, 6, 1, 1], 1), None, &config).unwrap();
+    let text = message(packed.forward(&x, Some(&random(&[2, 4, 5, 6], 3)), false));
+    assert!(text.contains("`residual`: expected shape [2, 4, 5, 8], found [2, 4, 5, 6]"), "{text}");
+    let c = random(&[5], 1);
+    let text = kernels::batch_norm_train(&x, &c, &c, 1e-5, false).unwrap_err().to_string();
+    assert!(text.contains("batch_norm_train: argument `gamma`: expected shape [6], found [5]"), "{text}");
+    let one = random(&[1, 1, 1, 5], 0);
+    let text = kernels::batch_norm_train(&one, &c, &c, 1e-5, false).unwrap_err().to_string();
+    assert!(text.contains("at least 2 values per channel"), "{text}");
+    assert!(message(kernels::max_pool2d(&x, 2, 1, 2)).contains("at most half the window of 2"));
+    assert!(message(kernels::global_avg_pool(&random(&[2, 0, 3, 4], 0))).contains("at least one pixel"));
+}
+
+#[test]
 fn ids_out_of_range_are_refused_with_their_place() {
     let table = random(&[4, 2], 0);
     let bad = Tensor::new(&[0u32, 4], &Device::Cpu).unwrap();

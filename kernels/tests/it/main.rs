@@ -2,6 +2,7 @@
 mod cases;
 mod cpu;
 mod errors;
+mod images;
 mod infer;
 mod numerics;
 mod optimizer;

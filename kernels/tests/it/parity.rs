@@ -187,6 +187,7 @@ fn lower_levels_agree_with_the_reference() {
 fn portable_level() {
     kernels::cpu::force(kernels::cpu::Level::Portable).unwrap();
     check_all_cases();
+    crate::images::check_bf16();
     crate::infer::check_cached_attention();
 }
 
@@ -195,5 +196,6 @@ fn portable_level() {
 fn avx2_level() {
     kernels::cpu::force(kernels::cpu::Level::Avx2).unwrap();
     check_all_cases();
+    crate::images::check_bf16();
     crate::infer::check_cached_attention();
 }

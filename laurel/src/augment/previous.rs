@@ -86,7 +86,7 @@ impl Augment for Previous {
                 LagMap::PerLag => self.axis.low_rank(x, &self.pairs[j].0.tensor, &self.pairs[j].1.tensor)?,
                 LagMap::Identity | LagMap::Shared => x.clone(),
             };
-            let weighted = mapped.broadcast_mul(&self.gamma.tensor.get(j)?)?;
+            let weighted = mapped.broadcast_mul(&self.gamma.tensor.get(j)?.to_dtype(mapped.dtype())?)?;
             sum = Some(match sum {
                 Some(sum) => (sum + weighted)?,
                 None => weighted,

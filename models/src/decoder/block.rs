@@ -5,6 +5,7 @@
 //! ```text
 //! attention, mlp, both     x ← write(attention(norm(read(x))))      x ← write(mlp(norm(read(x))))      plain where not placed
 //! layer                    a = attention(norm(x))    m = mlp(norm(x + a))    x ← write(c·a + m)        c = 1 unless folded
+//! layer, parallel          a = attention(norm(x))    m = mlp(norm(x))        x ← write(a + m)
 //! ```
 //! With `layer`, *f* is the whole layer's increment: its inner addition stays plain, and one connection merges the
 //! increment with the layer's input (what the paper's parameter counts imply, paper.md section 9.3).
@@ -41,8 +42,11 @@ pub(crate) enum Sites {
 pub(crate) struct Block {
     input_layernorm: Norm,
     self_attn: Attention,
+    attention_output_norm: Option<Norm>,
     post_attention_layernorm: Norm,
     mlp: Mlp,
+    mlp_output_norm: Option<Norm>,
+    is_parallel: bool,
     sites: Sites,
 }
 
@@ -51,9 +55,12 @@ impl Block {
         let norm = |name: &str| Norm::new(config.norm, config.hidden_size, config.norm_eps, &vb.pp(name));
         Ok(Self {
             input_layernorm: norm("input_layernorm")?,
-            self_attn: Attention::new(config, &vb.pp("self_attn"))?,
+            self_attn: Attention::new(config, layer, &vb.pp("self_attn"))?,
+            attention_output_norm: config.extras.post_norms.then(|| norm("attention_output_norm")).transpose()?,
             post_attention_layernorm: norm("post_attention_layernorm")?,
             mlp: Mlp::new(config, &vb.pp("mlp"))?,
+            mlp_output_norm: config.extras.post_norms.then(|| norm("mlp_output_norm")).transpose()?,
+            is_parallel: config.extras.parallel_residual,
             sites: Sites::new(config, layer, vb)?,
         })
     }
@@ -69,7 +76,11 @@ impl Block {
             Sites::Layer { residual, attention_carry } => {
                 let x = stream.read(residual)?;
                 let a = self.attention(&x, Some(stream), context)?;
-                let m = self.mlp(&kernels::add(&x, &a)?, None, context.numerics)?;
+                let m = if self.is_parallel {
+                    self.mlp(&x, None, context.numerics)?
+                } else {
+                    self.mlp(&kernels::add(&x, &a)?, None, context.numerics)?
+                };
                 let carried = if *attention_carry == 1.0 { a } else { (a * *attention_carry)? };
                 stream.write_sum(residual, &carried, &m)
             }
@@ -80,13 +91,15 @@ impl Block {
     fn attention(&self, x: &Tensor, stream: Option<&mut ResidualStream>, context: &mut Context<'_>) -> Result<Tensor> {
         let normed = self.input_layernorm.forward(x, context.numerics)?;
         self.observe(stream, x, &normed)?;
-        self.self_attn.forward(&normed, context)
+        let numerics = context.numerics;
+        let out = self.self_attn.forward(&normed, context)?;
+        after(self.attention_output_norm.as_ref(), out, numerics)
     }
 
     fn mlp(&self, x: &Tensor, stream: Option<&mut ResidualStream>, numerics: Numerics) -> Result<Tensor> {
         let normed = self.post_attention_layernorm.forward(x, numerics)?;
         self.observe(stream, x, &normed)?;
-        self.mlp.forward(&normed, numerics)
+        after(self.mlp_output_norm.as_ref(), self.mlp.forward(&normed, numerics)?, numerics)
     }
 
     /// Tells a stream that wants it what the norm made of `x`, in the stream's dtype.
@@ -99,6 +112,11 @@ impl Block {
         Ok(())
     }
 
+    pub(crate) fn pack(&mut self) -> Result<()> {
+        self.self_attn.pack()?;
+        self.mlp.pack()
+    }
+
     pub(crate) fn sites(&self) -> &Sites {
         &self.sites
     }
@@ -107,8 +125,19 @@ impl Block {
         self.input_layernorm.init(seed)?;
         self.self_attn.init(std, output_std, seed)?;
         self.post_attention_layernorm.init(seed)?;
+        for norm in self.attention_output_norm.iter().chain(&self.mlp_output_norm) {
+            norm.init(seed)?;
+        }
         self.mlp.init(std, output_std, seed)?;
         self.sites.residuals().into_iter().try_for_each(|residual| residual.init(seed))
+    }
+}
+
+/// What a norm, if there is one, makes of a part's output.
+fn after(norm: Option<&Norm>, x: Tensor, numerics: Numerics) -> Result<Tensor> {
+    match norm {
+        Some(norm) => norm.forward(&x, numerics),
+        None => Ok(x),
     }
 }
 

@@ -8,10 +8,12 @@
 //! layer i: keys, values  [B, K, capacity, d] in f32      lengths: [B]
 //! ```
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use kernels::KvSlab;
 
+use super::attention::Cached;
 use super::config::DecoderConfig;
+use super::masked::{self, Scores, Sequence};
 
 /// Cached keys and values.
 #[derive(Debug, Clone)]
@@ -21,11 +23,10 @@ pub struct KvCache {
     max_position_embeddings: usize,
 }
 
-/// One layer's part of the cache during a forward pass.
-pub(crate) struct LayerCache<'a> {
-    keys: &'a mut KvSlab,
-    values: &'a mut KvSlab,
-    rows: &'a [usize],
+/// The cache during a forward pass.
+pub(crate) struct CachePass<'a> {
+    layers: &'a mut [(KvSlab, KvSlab)],
+    rows: Vec<usize>,
     past: &'a [usize],
 }
 
@@ -33,9 +34,11 @@ impl KvCache {
     /// An empty cache for `batch` sequences with room for `capacity` positions each; it grows when that is too little.
     pub fn new(config: &DecoderConfig, batch: usize, capacity: usize) -> Self {
         let capacity = capacity.min(config.max_position_embeddings);
-        let slab = || KvSlab::new(batch, config.num_key_value_heads, capacity, config.head_dim());
+        let slab = |capacity| KvSlab::new(batch, config.num_key_value_heads, capacity, config.head_dim());
+        // A layer that reads another's keys and values holds none.
+        let room = |layer| if config.key_value_layer(layer) == layer { capacity } else { 0 };
         Self {
-            layers: (0..config.num_layers()).map(|_| (slab(), slab())).collect(),
+            layers: (0..config.num_layers()).map(|layer| (slab(room(layer)), slab(room(layer)))).collect(),
             lengths: vec![0; batch],
             max_position_embeddings: config.max_position_embeddings,
         }
@@ -115,9 +118,9 @@ impl KvCache {
         Ok(())
     }
 
-    pub(crate) fn layer<'a>(&'a mut self, layer: usize, rows: &'a [usize], past: &'a [usize]) -> LayerCache<'a> {
-        let (keys, values) = &mut self.layers[layer];
-        LayerCache { keys, values, rows, past }
+    /// A forward pass of every row behind `past` positions.
+    pub(crate) fn pass<'a>(&'a mut self, past: &'a [usize]) -> CachePass<'a> {
+        CachePass { rows: (0..past.len()).collect(), layers: &mut self.layers, past }
     }
 
     pub(crate) fn advance(&mut self, lens: &[usize]) {
@@ -127,11 +130,37 @@ impl KvCache {
     }
 }
 
-impl LayerCache<'_> {
-    /// Appends the new keys and values, then lets the queries attend to everything up to their own position.
-    pub(crate) fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Tensor> {
-        self.keys.append(self.rows, k, self.past)?;
-        self.values.append(self.rows, v, self.past)?;
-        kernels::cast(&kernels::attention_cached(q, self.keys, self.values, self.past, scale)?, q.dtype())
+impl Cached for CachePass<'_> {
+    fn attend(&mut self, layer: usize, q: &Tensor, new: Option<(&Tensor, &Tensor)>, scores: Scores) -> Result<Tensor> {
+        let (keys, values) = &mut self.layers[layer];
+        if let Some((k, v)) = new {
+            keys.append(&self.rows, k, self.past)?;
+            values.append(&self.rows, v, self.past)?;
+        }
+        let (batch, new_tok, heads, d) = q.dims4()?;
+        let longest = self.past.iter().max().map_or(0, |past| past + new_tok);
+        if scores.is_plain(longest) {
+            if let Some((k, v)) = new
+                && q.dtype() == DType::BF16
+                && new_tok > 1
+                && self.past.iter().all(|&past| past == 0)
+            {
+                return kernels::causal_attention(q, k, v, scores.scale); // a prompt: nothing but new positions, in bf16 products
+            }
+            return kernels::cast(&kernels::attention_cached(q, keys, values, self.past, scores.scale)?, q.dtype());
+        }
+        let sequences: Vec<Sequence<'_>> = self
+            .past
+            .iter()
+            .enumerate()
+            .map(|(row, &past)| {
+                let held = (past + new_tok) * d;
+                let piece =
+                    (0..keys.kv_heads()).map(|head| (keys.head(row, head)[..held].into(), values.head(row, head)[..held].into()));
+                Sequence { pieces: vec![piece.collect()], past, new_tok }
+            })
+            .collect();
+        let packed = q.reshape((batch * new_tok, heads, d))?;
+        masked::attend_pieces(&packed, &sequences, scores)?.reshape((batch, new_tok, heads, d))
     }
 }

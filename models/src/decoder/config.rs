@@ -7,6 +7,7 @@
 use laurel::ResidualConfig;
 use serde::{Deserialize, Serialize};
 
+use super::extras::Extras;
 use crate::error::{ModelError, Result};
 
 /// Normalisation before attention, before the MLP and before the head.
@@ -55,6 +56,30 @@ pub enum RotaryScaling {
         /// Context of the original training, in tokens.
         original_max_position_embeddings: usize,
     },
+    /// YaRN (Peng et al. 2023, arXiv 2309.00071): pairs that turn fewer than `beta_slow` times over the original context are divided
+    /// by `factor`, those above `beta_fast` kept, a linear blend by pair between; cos and sin are multiplied by `attention_factor`.
+    Yarn {
+        /// Ratio of the new to the trained context.
+        factor: f64,
+        /// Context of the original training, in tokens.
+        original_max_position_embeddings: usize,
+        /// Turns above which a frequency is kept.
+        beta_fast: f64,
+        /// Turns below which it is divided.
+        beta_slow: f64,
+        /// Magnitude of the rotated vectors.
+        attention_factor: f64,
+    },
+}
+
+impl RotaryScaling {
+    /// Factor of cos and sin.
+    pub(crate) fn magnitude(&self) -> f64 {
+        match self {
+            Self::Yarn { attention_factor, .. } => *attention_factor,
+            Self::Linear { .. } | Self::Llama3 { .. } => 1.0,
+        }
+    }
 }
 
 /// The feed-forward part.
@@ -63,6 +88,8 @@ pub enum RotaryScaling {
 pub enum MlpKind {
     /// `down(silu(gate(x)) ⊙ up(x))`: three matrices.
     Swiglu,
+    /// `down(gelu(gate(x)) ⊙ up(x))` with the tanh approximation: three matrices.
+    GegluTanh,
     /// `down(gelu(up(x)))` with the tanh approximation (`gelu_new`): two matrices.
     #[serde(alias = "gelu-tanh")]
     GeluTanh,
@@ -75,7 +102,7 @@ impl MlpKind {
     /// Matrices of size `F·D`.
     pub fn num_matrices(self) -> usize {
         match self {
-            Self::Swiglu => 3,
+            Self::Swiglu | Self::GegluTanh => 3,
             Self::GeluTanh | Self::GeluErf => 2,
         }
     }
@@ -139,6 +166,9 @@ pub struct DecoderConfig {
     /// empty means 1 everywhere. Set by [`crate::fold()`] for placement `layer`, not meant for training.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attention_carry: Vec<f64>,
+    /// What a published family adds.
+    #[serde(default, skip_serializing_if = "Extras::is_none")]
+    pub extras: Extras,
 }
 
 impl DecoderConfig {
@@ -205,7 +235,18 @@ impl DecoderConfig {
                 format!("{} entries", self.attention_carry.len()),
             ));
         }
+        self.extras.validate(self)?;
         self.validate_residual()
+    }
+
+    /// The layer whose keys and values a layer reads: its own, or the last of its kind before the sharing ones (Gemma 3n).
+    pub(crate) fn key_value_layer(&self, layer: usize) -> usize {
+        let shared = self.extras.gemma3n.as_ref().map_or(0, |gemma3n| gemma3n.kv_shared_layers);
+        let own = self.num_layers().saturating_sub(shared);
+        if layer < own {
+            return layer;
+        }
+        (0..own).rev().find(|&earlier| self.extras.is_local(earlier) == self.extras.is_local(layer)).unwrap_or(layer)
     }
 
     fn validate_residual(&self) -> Result<()> {
@@ -231,6 +272,23 @@ impl DecoderConfig {
                         "positions.scaling.high_freq_factor",
                         format!("a number above low_freq_factor ({low_freq_factor}), both positive"),
                         high_freq_factor,
+                    ));
+                }
+                *factor
+            }
+            Some(RotaryScaling::Yarn { factor, original_max_position_embeddings, beta_fast, beta_slow, attention_factor }) => {
+                if *original_max_position_embeddings == 0 || !(*beta_slow > 0.0 && beta_fast > beta_slow) {
+                    return Err(ModelError::config(
+                        "positions.scaling.beta_fast",
+                        format!("a number above beta_slow ({beta_slow}), both positive, and an original context"),
+                        beta_fast,
+                    ));
+                }
+                if !(attention_factor.is_finite() && *attention_factor > 0.0) {
+                    return Err(ModelError::config(
+                        "positions.scaling.attention_factor",
+                        "a finite number above 0",
+                        attention_factor,
                     ));
                 }
                 *factor
@@ -271,6 +329,7 @@ impl DecoderConfig {
             mlp_extra: 0,
             residual: ResidualConfig::default(),
             attention_carry: Vec::new(),
+            extras: Extras::default(),
         }
     }
 
@@ -307,6 +366,7 @@ impl DecoderConfig {
             mlp_extra: 0,
             residual: ResidualConfig::default(),
             attention_carry: Vec::new(),
+            extras: Extras::default(),
         }
     }
 

@@ -3,7 +3,8 @@
 //! - [`config`](DecoderConfig): shape and options, presets, checks
 //! - `attention`, `mlp`, `rotary`: what *f* is made of
 //! - `block`: one layer, and where its result joins the stream; read this one first
-//! - [`cache`](KvCache): keys and values for incremental decoding
+//! - [`cache`](KvCache): keys and values for incremental decoding of a batch
+//! - [`runs`](Run): the same for packed runs of tokens that share what came before them
 //!
 //! Parameter names are those of published Llama checkpoints, in the GPT form too:
 //!
@@ -16,24 +17,30 @@
 //! model.norm.{weight,bias}             lm_head.{weight,bias}
 //! ```
 
-mod attention;
+pub(crate) mod attention;
 mod block;
 mod cache;
 mod config;
-mod mlp;
+mod extras;
+mod masked;
+pub(crate) mod mlp;
 mod rotary;
+mod runs;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use kernels::Numerics;
+use kernels::{Numerics, PackedWeight};
 use laurel::{Needs, Residual, ResidualStream};
 
-use self::attention::Context;
+use self::attention::{Cached, Context};
 use self::block::Block;
 pub use self::cache::KvCache;
 pub use self::config::{DecoderConfig, MlpKind, NormKind, Positions, RotaryScaling};
+pub use self::extras::{Extras, Local};
 use self::rotary::{Rotary, position_ids};
+pub use self::runs::{KvSegment, Run};
 use crate::cost::{ForwardCost, InputShape, Model, ParamCount};
+use crate::gemma3n::Gemma3nBody;
 use crate::init::Distribution;
 use crate::layers::{Embedding, Linear, Norm, Param};
 
@@ -44,9 +51,18 @@ const INIT_STD: f64 = 0.02;
 #[derive(Debug)]
 enum Head {
     /// Shares the embedding table; an optional bias of its own.
-    Tied { bias: Option<Param> },
+    Tied { bias: Option<Param>, packed: Option<PackedWeight> },
     /// A matrix of its own.
     Untied(Linear),
+}
+
+/// What lies between embedding and final norm.
+#[derive(Debug)]
+enum Body {
+    /// Layers around one residual stream.
+    Stream { layers: Vec<Block>, needs: Needs },
+    /// Gemma 3n: several streams.
+    Gemma3n(Box<Gemma3nBody>),
 }
 
 /// A decoder-only language model; see the module for its parts and names.
@@ -55,11 +71,11 @@ pub struct Decoder {
     config: DecoderConfig,
     embed_tokens: Embedding,
     embed_positions: Option<Embedding>,
-    layers: Vec<Block>,
+    body: Body,
     norm: Norm,
     head: Head,
     rotary: Option<Rotary>,
-    needs: Needs,
+    local_rotary: Option<Rotary>,
     numerics: Numerics,
 }
 
@@ -77,26 +93,31 @@ impl Decoder {
             Positions::Rotary { .. } => None,
             Positions::Learned {} => Some(Embedding::new(config.max_position_embeddings, hidden, &model.pp("embed_positions"))?),
         };
-        let layers = (0..config.num_layers())
-            .map(|layer| Block::new(config, layer, &model.pp(format!("layers.{layer}"))))
-            .collect::<Result<Vec<_>>>()?;
+        let body = if let Some(gemma3n) = &config.extras.gemma3n {
+            Body::Gemma3n(Box::new(Gemma3nBody::new(config, gemma3n, &model)?))
+        } else {
+            let layers = (0..config.num_layers())
+                .map(|layer| Block::new(config, layer, &model.pp(format!("layers.{layer}"))))
+                .collect::<Result<Vec<_>>>()?;
+            let needs = layers.iter().map(|layer| layer.sites().needs()).fold(Needs::default(), Needs::union);
+            Body::Stream { layers, needs }
+        };
         let head = vb.pp("lm_head");
         let head = if config.tie_word_embeddings {
             let bias = config.head_bias.then(|| Param::new(config.vocab_size, "bias", &head)).transpose()?;
-            Head::Tied { bias }
+            Head::Tied { bias, packed: None }
         } else {
             Head::Untied(Linear::new(hidden, config.vocab_size, config.head_bias, &head)?)
         };
-        let needs = layers.iter().map(|layer| layer.sites().needs()).fold(Needs::default(), Needs::union);
         Ok(Self {
             config: config.clone(),
             embed_tokens,
             embed_positions,
-            layers,
+            body,
             norm: Norm::new(config.norm, hidden, config.norm_eps, &model.pp("norm"))?,
             head,
             rotary: Rotary::new(config, vb.dtype(), vb.device())?,
-            needs,
+            local_rotary: Rotary::local(config, vb.dtype(), vb.device())?,
             numerics: Numerics::F32,
         })
     }
@@ -135,14 +156,31 @@ impl Decoder {
         if let Some(positions) = &self.embed_positions {
             positions.init(INIT_STD, seed)?;
         }
-        for layer in &self.layers {
-            layer.init(INIT_STD, output_std, seed)?;
+        match &self.body {
+            Body::Stream { layers, .. } => layers.iter().try_for_each(|layer| layer.init(INIT_STD, output_std, seed))?,
+            Body::Gemma3n(body) => body.init(INIT_STD, output_std, seed)?,
         }
         self.norm.init(seed)?;
         match &self.head {
-            Head::Tied { bias } => bias.as_ref().map_or(Ok(()), |bias| bias.init(Distribution::Constant(0.0), seed)),
+            Head::Tied { bias, .. } => bias.as_ref().map_or(Ok(()), |bias| bias.init(Distribution::Constant(0.0), seed)),
             Head::Untied(linear) => linear.init(INIT_STD, seed),
         }
+    }
+
+    /// The same network for inference alone: frozen f32 matrices on the CPU are brought into the order in which products read them, in place of the
+    /// tensors (a tied table is kept beside its copy). Anything else stays as it is. What a row of a product gives then depends on no other row.
+    ///
+    /// # Errors
+    /// When memory for a matrix cannot be had.
+    pub fn packed(mut self) -> Result<Self> {
+        if let Body::Stream { layers, .. } = &mut self.body {
+            layers.iter_mut().try_for_each(Block::pack)?;
+        }
+        match &mut self.head {
+            Head::Tied { packed, .. } => *packed = PackedWeight::new(self.embed_tokens.table())?,
+            Head::Untied(linear) => linear.pack()?,
+        }
+        Ok(self)
     }
 
     /// The config it was built from.
@@ -152,7 +190,10 @@ impl Decoder {
 
     /// Every residual connection in the order in which they write to the stream, plain ones included.
     pub fn residuals(&self) -> Vec<&Residual> {
-        self.layers.iter().flat_map(|layer| layer.sites().residuals()).collect()
+        match &self.body {
+            Body::Stream { layers, .. } => layers.iter().flat_map(|layer| layer.sites().residuals()).collect(),
+            Body::Gemma3n(body) => body.residuals(),
+        }
     }
 
     /// Type of the activations.
@@ -187,20 +228,31 @@ impl Decoder {
 
     /// Activations `[.., D]` to logits `[.., V]`.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        match &self.head {
-            Head::Tied { bias } => {
-                kernels::linear_in(self.numerics, hidden, self.embed_tokens.table(), bias.as_ref().map(Param::tensor))
+        let logits = match &self.head {
+            Head::Tied { bias, packed } => {
+                let bias = bias.as_ref().map(Param::tensor);
+                match packed {
+                    Some(packed) => kernels::linear_packed(hidden, packed, bias)?,
+                    None => kernels::linear_in(self.numerics, hidden, self.embed_tokens.table(), bias)?,
+                }
             }
-            Head::Untied(linear) => linear.forward(hidden, self.numerics),
+            Head::Untied(linear) => linear.forward(hidden, self.numerics)?,
+        };
+        match self.config.extras.logit_softcap {
+            Some(cap) => (logits / cap)?.tanh()? * cap,
+            None => Ok(logits),
         }
     }
 
     /// Mean cross-entropy of `targets` (u32 `[B, T]`, `u32::MAX` where ignored) in nats per token, a scalar;
-    /// differentiable. The logits are never kept as a whole.
+    /// differentiable. The logits are never kept as a whole, unless they are capped.
     pub fn loss(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor> {
         let rows = kernels::reshape(&self.hidden(ids)?, (ids.elem_count(), self.config.hidden_size))?; // [B·T, D]
+        if self.config.extras.logit_softcap.is_some() {
+            return kernels::cross_entropy(&self.logits(&rows)?, &targets.flatten_all()?);
+        }
         let (weight, bias) = match &self.head {
-            Head::Tied { bias } => (self.embed_tokens.table(), bias.as_ref().map(Param::tensor)),
+            Head::Tied { bias, .. } => (self.embed_tokens.table(), bias.as_ref().map(Param::tensor)),
             Head::Untied(linear) => linear.parts(),
         };
         kernels::linear_cross_entropy_in(self.numerics, &rows, weight, bias, &targets.flatten_all()?)
@@ -224,26 +276,51 @@ impl Decoder {
         Ok(hidden)
     }
 
-    fn run(&self, ids: &Tensor, past: &[usize], mut cache: Option<&mut KvCache>) -> Result<Tensor> {
-        let (batch, new_tok) = ids.dims2()?;
+    fn run(&self, ids: &Tensor, past: &[usize], cache: Option<&mut KvCache>) -> Result<Tensor> {
+        let new_tok = ids.dim(1)?;
         let rotation = self.rotary.as_ref().map(|rotary| rotary.at(past, new_tok)).transpose()?;
-        let rows: Vec<usize> = (0..batch).collect();
-        let mut stream = ResidualStream::start(self.embed(ids, past)?, self.needs); // [B, T, D]
-        for (i, layer) in self.layers.iter().enumerate() {
-            let cache = cache.as_deref_mut().map(|cache| cache.layer(i, &rows, past));
-            layer.forward(&mut stream, &mut Context { rotation: rotation.as_ref(), cache, numerics: self.numerics })?;
-        }
-        self.norm.forward(&stream.finish()?, self.numerics)
+        let local_rotation = self.local_rotary.as_ref().map(|rotary| rotary.at(past, new_tok)).transpose()?;
+        let positions = position_ids(past, new_tok, self.config.max_position_embeddings, ids.device())?;
+        let mut pass = cache.map(|cache| cache.pass(past));
+        let mut context = Context {
+            rotation: rotation.as_ref(),
+            local_rotation: local_rotation.as_ref(),
+            cache: pass.as_mut().map(|pass| pass as &mut dyn Cached),
+            shared: Vec::new(),
+            numerics: self.numerics,
+        };
+        self.through_layers(ids, &positions, &mut context)
     }
 
-    fn embed(&self, ids: &Tensor, past: &[usize]) -> Result<Tensor> {
+    /// Ids and positions `[B, T]` to the final, normed activations `[B, T, D]`.
+    fn through_layers(&self, ids: &Tensor, positions: &Tensor, context: &mut Context<'_>) -> Result<Tensor> {
+        let embedded = self.embed(ids, positions)?;
+        let last = match &self.body {
+            Body::Stream { layers, needs } => {
+                let mut stream = ResidualStream::start(embedded, *needs);
+                for layer in layers {
+                    layer.forward(&mut stream, context)?;
+                }
+                stream.finish()?
+            }
+            Body::Gemma3n(body) => body.forward(ids, embedded, context)?,
+        };
+        self.norm.forward(&last, self.numerics)
+    }
+
+    /// Ids and positions `[B, T]` to the first activations `[B, T, D]`.
+    fn embed(&self, ids: &Tensor, positions: &Tensor) -> Result<Tensor> {
         let mut tokens = self.embed_tokens.forward(ids)?; // [B, T, D]
         if self.numerics == Numerics::Bf16 {
             tokens = kernels::cast(&tokens, DType::F32)?; // the stream, also of a network whose parameters are bf16
         }
-        let Some(table) = &self.embed_positions else { return Ok(tokens) };
-        let positions = position_ids(past, ids.dim(1)?, self.config.max_position_embeddings, ids.device())?;
-        kernels::add(&tokens, &table.forward(&positions)?)
+        if let Some(scale) = self.config.extras.embedding_scale {
+            tokens = (tokens * scale)?;
+        }
+        match &self.embed_positions {
+            Some(table) => kernels::add(&tokens, &table.forward(positions)?),
+            None => Ok(tokens),
+        }
     }
 }
 

@@ -22,14 +22,24 @@ impl Rotary {
     /// `None` for a network with learned positions.
     pub(crate) fn new(config: &DecoderConfig, dtype: DType, device: &Device) -> Result<Option<Self>> {
         let Positions::Rotary { theta, scaling } = &config.positions else { return Ok(None) };
-        let frequencies = frequencies(*theta, scaling.as_ref(), config.head_dim());
+        let frequencies = frequencies(*theta, scaling.as_ref(), config);
+        Self::tables(&frequencies, scaling.as_ref().map_or(1.0, RotaryScaling::magnitude), config, dtype, device).map(Some)
+    }
+
+    /// The tables of local layers, where their base is another.
+    pub(crate) fn local(config: &DecoderConfig, dtype: DType, device: &Device) -> Result<Option<Self>> {
+        let Some(theta) = config.extras.local.as_ref().and_then(|local| local.theta) else { return Ok(None) };
+        Self::tables(&frequencies(theta, None, config), 1.0, config, dtype, device).map(Some)
+    }
+
+    fn tables(frequencies: &[f64], magnitude: f64, config: &DecoderConfig, dtype: DType, device: &Device) -> Result<Self> {
         let positions = config.max_position_embeddings;
         let angles = |p: usize| frequencies.iter().map(move |w| p as f64 * w);
         let table = |f: fn(f64) -> f64| {
-            let values: Vec<f64> = (0..positions).flat_map(|p| angles(p).map(f)).collect();
+            let values: Vec<f64> = (0..positions).flat_map(|p| angles(p).map(|angle| f(angle) * magnitude)).collect();
             Tensor::from_vec(values, (positions, frequencies.len()), device)?.to_dtype(dtype)
         };
-        Ok(Some(Self { cos: table(f64::cos)?, sin: table(f64::sin)? }))
+        Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
     }
 
     /// Rows for positions `past[b]..past[b] + new_tok`: `[T, d/2]` when all rows of the batch agree, else `[B, T, d/2]`.
@@ -45,6 +55,11 @@ impl Rotary {
         let rows = |table: &Tensor| table.index_select(&ids.flatten_all()?, 0)?.reshape(shape);
         Ok((rows(&self.cos)?, rows(&self.sin)?))
     }
+
+    /// Rows for the given positions, `[N, d/2]`.
+    pub(crate) fn rows(&self, positions: &Tensor) -> Result<(Tensor, Tensor)> {
+        Ok((self.cos.index_select(positions, 0)?, self.sin.index_select(positions, 0)?))
+    }
 }
 
 /// Positions `[B, T]` of the new tokens, stopped at the last of `table_len` entries.
@@ -54,7 +69,16 @@ pub(crate) fn position_ids(past: &[usize], new_tok: usize, table_len: usize, dev
     Tensor::from_vec(ids, (past.len(), new_tok), device)
 }
 
-fn frequencies(theta: f64, scaling: Option<&RotaryScaling>, head_dim: usize) -> Vec<f64> {
+/// Frequencies of all pairs of a head; those that do not turn have 0. With fewer than d turning dimensions the turning pairs are
+/// the first: checkpoints of such networks have their query and key rows put in that order when loaded.
+fn frequencies(theta: f64, scaling: Option<&RotaryScaling>, config: &DecoderConfig) -> Vec<f64> {
+    let turning = config.extras.rotary_dim.unwrap_or(config.head_dim());
+    let mut all = turning_frequencies(theta, scaling, turning);
+    all.resize(config.head_dim() / 2, 0.0);
+    all
+}
+
+fn turning_frequencies(theta: f64, scaling: Option<&RotaryScaling>, head_dim: usize) -> Vec<f64> {
     let base = (0..head_dim / 2).map(|i| theta.powf(-((2 * i) as f64) / head_dim as f64));
     match scaling {
         None => base.collect(),
@@ -74,6 +98,16 @@ fn frequencies(theta: f64, scaling: Option<&RotaryScaling>, head_dim: usize) -> 
             })
             .collect()
         }
+        Some(RotaryScaling::Yarn { factor, original_max_position_embeddings, beta_fast, beta_slow, .. }) => {
+            let original = *original_max_position_embeddings as f64;
+            let last = head_dim as f64 - 1.0;
+            // The pair that turns `rotations` times over the original context.
+            let pair = |rotations: f64| head_dim as f64 * (original / (rotations * TAU)).ln() / (2.0 * theta.ln());
+            let (low, high) = (pair(*beta_fast).floor().max(0.0), pair(*beta_slow).ceil().min(last));
+            let width = if high > low { high - low } else { 1e-3 };
+            let blend = |i: usize| ((i as f64 - low) / width).clamp(0.0, 1.0);
+            base.enumerate().map(|(i, w)| blend(i) * w / factor + (1.0 - blend(i)) * w).collect()
+        }
     }
 }
 
@@ -84,9 +118,9 @@ mod tests {
     #[test]
     fn frequencies_are_the_geometric_series() {
         // theta = 10⁴, d = 4: 1 and 10⁴^(−1/2) = 0.01.
-        let found = frequencies(1e4, None, 4);
+        let found = turning_frequencies(1e4, None, 4);
         assert!((found[0] - 1.0).abs() < 1e-15 && (found[1] - 0.01).abs() < 1e-15, "{found:?}");
-        let halved = frequencies(1e4, Some(&RotaryScaling::Linear { factor: 2.0 }), 4);
+        let halved = turning_frequencies(1e4, Some(&RotaryScaling::Linear { factor: 2.0 }), 4);
         assert!((halved[0] - 0.5).abs() < 1e-15 && (halved[1] - 0.005).abs() < 1e-15, "{halved:?}");
     }
 
@@ -98,8 +132,8 @@ mod tests {
             high_freq_factor: 4.0,
             original_max_position_embeddings: 8192,
         };
-        let plain = frequencies(500_000.0, None, 128);
-        let scaled = frequencies(500_000.0, Some(&scaling), 128);
+        let plain = turning_frequencies(500_000.0, None, 128);
+        let scaled = turning_frequencies(500_000.0, Some(&scaling), 128);
         assert_eq!(scaled[0], plain[0]); // wave length 6.3 < 8192/4
         assert_eq!(scaled[63], plain[63] / 8.0); // wave length 2.6 million > 8192
         let between: Vec<usize> = (0..64).filter(|&i| (8192.0 / 4.0..8192.0).contains(&(TAU / plain[i]))).collect();

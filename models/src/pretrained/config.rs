@@ -4,34 +4,51 @@
 //! writes `rope_parameters` (with `rope_theta` and `rope_type` inside) and `dtype`. Both are read. The stored type is
 //! taken from the tensors themselves, so `dtype` is not needed.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use laurel::ResidualConfig;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::decoder::{DecoderConfig, MlpKind, NormKind, Positions, RotaryScaling};
+use super::gemma;
+use super::keys::{Keys, read_object};
+
+use crate::decoder::{DecoderConfig, Extras, Local, MlpKind, NormKind, Positions, RotaryScaling};
 use crate::error::{ModelError, Result};
 
 /// Values of `model_type` that load.
-pub const SUPPORTED_MODEL_TYPES: [&str; 4] = ["gpt2", "llama", "mistral", "qwen2"];
+pub const SUPPORTED_MODEL_TYPES: [&str; 11] =
+    ["gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", "gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3"];
 
 /// What the published files say.
 #[derive(Debug)]
 pub(super) struct Published {
     pub(super) config: DecoderConfig,
+    /// That of the text network where a file holds more.
     pub(super) model_type: String,
+    /// Whether the files hold networks for other inputs beside the text network.
+    pub(super) is_multimodal: bool,
     pub(super) bos_token_id: Option<u32>,
     pub(super) eos_token_ids: Vec<u32>,
 }
 
 pub(super) fn read(folder: &Path) -> Result<Published> {
     let path = folder.join("config.json");
-    let keys = Keys { values: read_object(&path)?, path };
-    let model_type = keys.text("model_type")?.ok_or_else(|| keys.problem("model_type", "a string", "nothing"))?.to_owned();
+    let whole = Keys { values: read_object(&path)?, path };
+    let whole_type = whole.text("model_type")?.ok_or_else(|| whole.problem("model_type", "a string", "nothing"))?.to_owned();
+    let is_multimodal = matches!(whole_type.as_str(), "gemma3" | "gemma3n");
+    let (keys, model_type) = if is_multimodal {
+        let text = whole.table("text_config")?.ok_or_else(|| whole.problem("text_config", "a table", "nothing"))?;
+        (text, format!("{whole_type}_text"))
+    } else {
+        (whole.clone(), whole_type)
+    };
     let config = match model_type.as_str() {
-        "llama" | "mistral" | "qwen2" => llama_form(&keys, &model_type)?,
+        "llama" | "mistral" | "qwen2" | "qwen3" => llama_form(&keys, &model_type)?,
         "gpt2" => gpt2(&keys)?,
+        "gpt_neox" => gpt_neox(&keys)?,
+        "gemma2" => gemma::gemma2(&keys)?,
+        "gemma3_text" => gemma::gemma3(&keys)?,
+        "gemma3n_text" => gemma::gemma3n(&keys)?,
         _ => {
             return Err(ModelError::UnsupportedModel {
                 path: keys.path,
@@ -41,46 +58,51 @@ pub(super) fn read(folder: &Path) -> Result<Published> {
         }
     };
     config.validate().map_err(|error| ModelError::corrupt(&keys.path, error.to_string()))?;
-    let bos_token_id = token_ids(keys.values.get("bos_token_id")).first().copied();
+    let either = |key: &str| [&keys, &whole].into_iter().find_map(|keys| keys.values.get(key).filter(|value| !value.is_null()));
+    let bos_token_id = token_ids(either("bos_token_id")).first().copied();
     let mut eos_token_ids = Vec::new();
     let generation = folder.join("generation_config.json");
     if generation.is_file() {
         eos_token_ids = token_ids(read_object(&generation)?.get("eos_token_id"));
     }
-    for id in token_ids(keys.values.get("eos_token_id")) {
+    for id in token_ids(either("eos_token_id")) {
         if !eos_token_ids.contains(&id) {
             eos_token_ids.push(id);
         }
     }
-    Ok(Published { config, model_type, bos_token_id, eos_token_ids })
+    Ok(Published { config, model_type, is_multimodal, bos_token_id, eos_token_ids })
 }
 
 fn llama_form(keys: &Keys, model_type: &str) -> Result<DecoderConfig> {
     if let Some(found) = keys.text("hidden_act")?.filter(|act| *act != "silu") {
         return Err(keys.problem("hidden_act", "`silu`", &format!("`{found}`")));
     }
-    let mut max_position_embeddings = keys.required("max_position_embeddings")?;
-    // Differs: no sliding window here. Up to the window's length the published model attends to everything, as we do,
-    // so a shorter context gives the published numbers, and longer inputs are refused instead of computed differently.
-    let has_window = model_type == "mistral" || keys.flag("use_sliding_window")? == Some(true);
-    if let Some(window) = keys.number("sliding_window")?.filter(|_| has_window) {
-        max_position_embeddings = max_position_embeddings.min(window);
-    }
+    let num_hidden_layers = keys.required("num_hidden_layers")?;
+    let local = match model_type {
+        // Every layer sees the window.
+        "mistral" => local_layers(keys, |_| Ok(true), num_hidden_layers)?,
+        "qwen2" | "qwen3" if keys.flag("use_sliding_window")? == Some(true) => {
+            let first = keys.number("max_window_layers")?.unwrap_or(0);
+            local_layers(keys, |layer| Ok(layer >= first), num_hidden_layers)?
+        }
+        _ => None,
+    };
     let num_attention_heads = keys.required("num_attention_heads")?;
     let is_qwen2 = model_type == "qwen2";
+    let positions = rotary(keys, 10_000.0)?;
     let attention_bias = if is_qwen2 { true } else { keys.flag("attention_bias")?.unwrap_or(false) };
     Ok(DecoderConfig {
         hidden_size: keys.required("hidden_size")?,
         intermediate_size: keys.required("intermediate_size")?,
-        num_hidden_layers: keys.required("num_hidden_layers")?,
+        num_hidden_layers,
         num_attention_heads,
         num_key_value_heads: keys.number("num_key_value_heads")?.unwrap_or(num_attention_heads),
         head_dim: keys.number("head_dim")?,
         vocab_size: keys.required("vocab_size")?,
-        max_position_embeddings,
+        max_position_embeddings: keys.required("max_position_embeddings")?,
         norm: NormKind::Rms,
         norm_eps: keys.float("rms_norm_eps")?.unwrap_or(1e-6),
-        positions: rotary(keys)?,
+        positions,
         mlp: MlpKind::Swiglu,
         tie_word_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(false),
         head_bias: false,
@@ -91,6 +113,80 @@ fn llama_form(keys: &Keys, model_type: &str) -> Result<DecoderConfig> {
         mlp_extra: 0,
         residual: ResidualConfig::default(),
         attention_carry: Vec::new(),
+        extras: Extras { qk_norm: model_type == "qwen3", local, ..Extras::default() },
+    })
+}
+
+/// Local layers by `layer_types`, or by the family's rule where the config does not list them.
+pub(super) fn local_layers(keys: &Keys, rule: impl Fn(usize) -> Result<bool>, num_layers: usize) -> Result<Option<Local>> {
+    let Some(window) = keys.number("sliding_window")? else { return Ok(None) };
+    let listed = match keys.values.get("layer_types") {
+        None | Some(Value::Null) => None,
+        Some(Value::Array(types)) => Some(types),
+        Some(other) => return Err(keys.problem("layer_types", "a list or null", &other.to_string())),
+    };
+    let layers = match listed {
+        None => (0..num_layers).map(rule).collect::<Result<Vec<_>>>()?,
+        Some(types) => {
+            let one = |value: &Value| match value.as_str() {
+                Some("sliding_attention") => Ok(true),
+                Some("full_attention") => Ok(false),
+                _ => Err(keys.problem("layer_types", "`sliding_attention` or `full_attention`", &value.to_string())),
+            };
+            types.iter().map(one).collect::<Result<Vec<_>>>()?
+        }
+    };
+    Ok(layers.contains(&true).then_some(Local { window, layers, theta: None }))
+}
+
+fn gpt_neox(keys: &Keys) -> Result<DecoderConfig> {
+    let mlp = match keys.text("hidden_act")?.unwrap_or("gelu") {
+        "gelu" => MlpKind::GeluErf,
+        "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => MlpKind::GeluTanh,
+        other => {
+            return Err(keys.problem(
+                "hidden_act",
+                "`gelu`, `gelu_new`, `gelu_fast` or `gelu_pytorch_tanh`",
+                &format!("`{other}`"),
+            ));
+        }
+    };
+    let hidden_size = keys.required("hidden_size")?;
+    let num_attention_heads = keys.required("num_attention_heads")?;
+    let attention_bias = keys.flag("attention_bias")?.unwrap_or(true);
+    let parameters = keys.table("rope_parameters")?;
+    let share = match &parameters {
+        Some(parameters) => parameters.float("partial_rotary_factor")?,
+        None => None,
+    };
+    let share = share.or(keys.float("rotary_pct")?).unwrap_or(0.25);
+    let head_dim = hidden_size / num_attention_heads.max(1);
+    // The reference truncates the product.
+    let rotary_dim = (head_dim as f64 * share) as usize;
+    let is_parallel = keys.flag("use_parallel_residual")?.unwrap_or(true);
+    Ok(DecoderConfig {
+        hidden_size,
+        intermediate_size: keys.required("intermediate_size")?,
+        num_hidden_layers: keys.required("num_hidden_layers")?,
+        num_attention_heads,
+        num_key_value_heads: num_attention_heads,
+        head_dim: None,
+        vocab_size: keys.required("vocab_size")?,
+        max_position_embeddings: keys.required("max_position_embeddings")?,
+        norm: NormKind::Layer,
+        norm_eps: keys.float("layer_norm_eps")?.unwrap_or(1e-5),
+        positions: rotary(keys, keys.float("rotary_emb_base")?.unwrap_or(10_000.0))?,
+        mlp,
+        tie_word_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(false),
+        head_bias: false,
+        attention_bias,
+        attention_output_bias: attention_bias,
+        mlp_bias: true,
+        extra_layers: 0,
+        mlp_extra: 0,
+        residual: ResidualConfig::default(),
+        attention_carry: Vec::new(),
+        extras: Extras { parallel_residual: is_parallel, rotary_dim: Some(rotary_dim), ..Extras::default() },
     })
 }
 
@@ -133,33 +229,31 @@ fn gpt2(keys: &Keys) -> Result<DecoderConfig> {
         mlp_extra: 0,
         residual: ResidualConfig::default(),
         attention_carry: Vec::new(),
+        extras: Extras::default(),
     })
 }
 
-/// Rotary base and scaling from either layout.
-fn rotary(keys: &Keys) -> Result<Positions> {
-    let inner = |key: &str| match keys.values.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Object(values)) => Ok(Some(Keys { values: values.clone(), path: keys.path.clone() })),
-        Some(other) => Err(keys.problem(key, "a table or null", &other.to_string())),
-    };
-    let parameters = match inner("rope_parameters")? {
+/// Rotary base and scaling from either layout; `theta` where the config names no base.
+pub(super) fn rotary(keys: &Keys, theta: f64) -> Result<Positions> {
+    let parameters = match keys.table("rope_parameters")? {
         Some(parameters) => Some(parameters),
-        None => inner("rope_scaling")?,
+        None => keys.table("rope_scaling")?,
     };
-    let theta = match &parameters {
+    rotary_of(keys, parameters.as_ref(), theta)
+}
+
+/// The same from the table of one kind of layers.
+pub(super) fn rotary_of(keys: &Keys, parameters: Option<&Keys>, theta: f64) -> Result<Positions> {
+    let own = match parameters {
         Some(parameters) => parameters.float("rope_theta")?,
         None => None,
     };
-    let theta = match theta {
-        Some(theta) => theta,
-        None => keys.float("rope_theta")?.unwrap_or(10_000.0),
-    };
-    let scaling = parameters.as_ref().map(scaling).transpose()?.flatten();
+    let theta = own.or(keys.float("rope_theta")?).unwrap_or(theta);
+    let scaling = parameters.map(|parameters| scaling(keys, parameters)).transpose()?.flatten();
     Ok(Positions::Rotary { theta, scaling })
 }
 
-fn scaling(parameters: &Keys) -> Result<Option<RotaryScaling>> {
+fn scaling(keys: &Keys, parameters: &Keys) -> Result<Option<RotaryScaling>> {
     // transformers 4.x before 4.43 wrote `type`
     let kind = match parameters.text("rope_type")? {
         Some(kind) => kind,
@@ -175,55 +269,33 @@ fn scaling(parameters: &Keys) -> Result<Option<RotaryScaling>> {
             high_freq_factor: float("high_freq_factor")?,
             original_max_position_embeddings: parameters.required("original_max_position_embeddings")?,
         })),
-        other => Err(parameters.problem("rope_type", "`default`, `linear` or `llama3`", &format!("`{other}`"))),
+        "yarn" => yarn(keys, parameters).map(Some),
+        other => Err(parameters.problem("rope_type", "`default`, `linear`, `llama3` or `yarn`", &format!("`{other}`"))),
     }
 }
 
-/// A JSON object that remembers its file. A key with `null` counts as absent.
-struct Keys {
-    values: Map<String, Value>,
-    path: PathBuf,
-}
-
-impl Keys {
-    fn problem(&self, key: &str, expected: &str, found: &str) -> ModelError {
-        ModelError::corrupt(&self.path, format!("{key}: expected {expected}, found {found}"))
-    }
-
-    fn get<T>(&self, key: &str, expected: &str, convert: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
-        match self.values.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => convert(value).map(Some).ok_or_else(|| self.problem(key, expected, &value.to_string())),
+fn yarn(keys: &Keys, parameters: &Keys) -> Result<RotaryScaling> {
+    for key in ["mscale", "mscale_all_dim"] {
+        if let Some(found) = parameters.float(key)? {
+            return Err(parameters.problem(key, "nothing", &found.to_string()));
         }
     }
-
-    fn number(&self, key: &str) -> Result<Option<usize>> {
-        self.get(key, "a whole number", |value| value.as_u64().and_then(|n| usize::try_from(n).ok()))
+    if parameters.flag("truncate")? == Some(false) {
+        return Err(parameters.problem("truncate", "true", "false"));
     }
-
-    fn required(&self, key: &str) -> Result<usize> {
-        self.number(key)?.ok_or_else(|| self.problem(key, "a whole number", "nothing"))
-    }
-
-    fn float(&self, key: &str) -> Result<Option<f64>> {
-        self.get(key, "a number", Value::as_f64)
-    }
-
-    fn flag(&self, key: &str) -> Result<Option<bool>> {
-        self.get(key, "true or false", Value::as_bool)
-    }
-
-    fn text(&self, key: &str) -> Result<Option<&str>> {
-        match self.values.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => value.as_str().map(Some).ok_or_else(|| self.problem(key, "a string", &value.to_string())),
-        }
-    }
-}
-
-fn read_object(path: &Path) -> Result<Map<String, Value>> {
-    let text = fs::read_to_string(path).map_err(ModelError::io("read", path))?;
-    serde_json::from_str(&text).map_err(|error| ModelError::corrupt(path, format!("not a JSON object: {error}")))
+    let original = match parameters.number("original_max_position_embeddings")? {
+        Some(original) => original,
+        None => keys.required("max_position_embeddings")?,
+    };
+    let factor = parameters.float("factor")?.ok_or_else(|| parameters.problem("factor", "a number", "nothing"))?;
+    let attention_factor = parameters.float("attention_factor")?.unwrap_or_else(|| 0.1 * factor.max(1.0).ln() + 1.0);
+    Ok(RotaryScaling::Yarn {
+        factor,
+        original_max_position_embeddings: original,
+        beta_fast: parameters.float("beta_fast")?.unwrap_or(32.0),
+        beta_slow: parameters.float("beta_slow")?.unwrap_or(1.0),
+        attention_factor,
+    })
 }
 
 /// One id, a list of them, or nothing.

@@ -8,14 +8,21 @@
 //! | `model_type` | form |
 //! |---|---|
 //! | `llama` | Llama form |
-//! | `mistral` | Llama form; a sliding window shorter than the context shortens the context instead |
+//! | `mistral` | Llama form; every layer sees a window where the config names one |
 //! | `qwen2` | Llama form with query, key and value biases |
+//! | `qwen3` | Llama form with norms of query and key heads |
+//! | `gpt_neox` | GPT-NeoX, Pythia: parallel residual, rotation of part of a head, fused query, key and value rows |
+//! | `gemma2`, `gemma3_text`, `gemma3n_text` | see [`crate::decoder::Extras`] and [`crate::gemma3n`] |
+//! | `gemma3`, `gemma3n` | the text network of a multimodal checkpoint; the rest is left unread |
 //! | `gpt2` | GPT form; its fused, transposed matrices are split and turned |
 //!
 //! Weights of any stored float type are widened to the asked one. A config that would compute something else than the
 //! published model is refused, naming the key.
 
 mod config;
+mod gemma;
+mod keys;
+mod names;
 mod weights;
 
 use std::path::Path;

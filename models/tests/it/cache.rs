@@ -1,8 +1,8 @@
-//! Incremental decoding agrees with the whole sequence, for every variant and for rows of different lengths.
+//! Incremental decoding agrees with the whole sequence, for every variant, for rows of different lengths and for runs with shared segments.
 
 use candle_core::{DType, Device, Tensor};
 use laurel::ResidualConfig;
-use models::{Decoder, DecoderConfig, KvCache};
+use models::{Decoder, DecoderConfig, KvCache, KvSegment, Run};
 
 use crate::networks::{build, distance, every_variant, gpt_form, ids, llama_form};
 
@@ -104,4 +104,51 @@ fn rows_and_lengths_that_do_not_fit_are_refused_and_change_nothing() {
     assert!(cache.truncate(&[21, 0]).is_err());
     assert!(cache.select_rows(&[2]).is_err());
     assert_eq!(cache.lengths(), [20, 20]);
+}
+
+#[test]
+fn runs_behind_shared_segments_equal_whole_sequences_for_every_variant() {
+    for (name, config) in every_variant() {
+        let decoder = frozen(&config);
+        let rows: Vec<Vec<u32>> = ids(&config, 2, 9).to_vec2().unwrap();
+        // Both sequences share the first row's tokens 0..4.
+        let branches = [rows[0].clone(), [&rows[0][..4], &rows[1][4..]].concat()];
+        let mut shared = KvSegment::new(&config, 0, 1);
+        decoder.forward_runs(&mut [Run { ids: &branches[0][..4], before: vec![], own: &mut shared }]).unwrap();
+        let mut own = [KvSegment::new(&config, 4, 5), KvSegment::new(&config, 4, 1)];
+        let [first, second] = &mut own;
+        let mut runs = [
+            Run { ids: &branches[0][4..], before: vec![&shared], own: first },
+            Run { ids: &branches[1][4..8], before: vec![&shared], own: second },
+        ];
+        let together = decoder.forward_runs(&mut runs).unwrap(); // [5 + 4, D]
+        let last = decoder.forward_runs(&mut [Run { ids: &branches[1][8..], before: vec![&shared], own: second }]).unwrap();
+        assert_eq!((first.end(), second.end()), (9, 9));
+        for (branch, found) in branches
+            .iter()
+            .zip([together.narrow(0, 0, 5).unwrap(), Tensor::cat(&[together.narrow(0, 5, 4).unwrap(), last], 0).unwrap()])
+        {
+            let whole = Tensor::new(branch.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+            let expected = decoder.hidden(&whole).unwrap().squeeze(0).unwrap().narrow(0, 4, 5).unwrap();
+            let apart = distance(&found, &expected);
+            assert!(apart < TOLERANCE, "{name}: {apart}");
+        }
+    }
+}
+
+#[test]
+fn runs_with_a_gap_without_tokens_or_past_the_end_are_refused() {
+    let config = llama_form();
+    let decoder = frozen(&config);
+    let limit = config.max_position_embeddings;
+    let long = vec![1u32; limit + 1];
+    let refuse = |start: usize, ids: &[u32], what: &str| {
+        let mut own = KvSegment::new(&config, start, 1);
+        let error = decoder.forward_runs(&mut [Run { ids, before: vec![], own: &mut own }]).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+        assert!(own.is_empty());
+    };
+    refuse(3, &[1], "without a gap");
+    refuse(0, &[], "found 0");
+    refuse(0, &long, &format!("found {}", limit + 1));
 }

@@ -2,9 +2,10 @@
 
 use candle_core::{DType, Device};
 use laurel::{Placement, ResidualConfig};
+use models::pretrained::load_config;
 use models::{Decoder, DecoderConfig, Model, ParamStore};
 
-use crate::networks::{build, distance, every_variant, gpt_form, ids, llama_form, values};
+use crate::networks::{build, distance, every_variant, fixtures, gpt_form, ids, llama_form, values};
 
 fn fresh(config: &DecoderConfig, seed: u64) -> (Decoder, ParamStore) {
     let params = ParamStore::new(DType::F32, &Device::Cpu);
@@ -179,5 +180,27 @@ fn sequences_longer_than_the_positions_are_refused() {
         let (decoder, _) = build(&config, DType::F32);
         let error = decoder.forward(&ids(&config, 1, 25)).unwrap_err().to_string();
         assert!(error.contains("24") && error.contains("25"), "{error}");
+    }
+}
+
+#[test]
+fn published_families_count_and_learn_like_ours() {
+    let folders = fixtures();
+    assert!(folders.len() >= 9);
+    for folder in folders {
+        let config = load_config(&folder).unwrap();
+        let name = folder.display();
+        let (decoder, params) = build(&config, DType::F32);
+        let closed = decoder.num_params();
+        assert_eq!(params.num_params(), closed.total, "{name}: total");
+        assert_eq!(params.num_params_where(|n| n.contains("embed_tokens")), closed.embedding, "{name}: embedding");
+        assert_eq!(params.num_params_where(|n| n.contains(".laurel.")), closed.laurel, "{name}: laurel");
+        let loss = decoder.loss(&ids(&config, 2, 12), &ids(&config, 2, 12)).unwrap();
+        let gradients = loss.backward().unwrap();
+        for (parameter, var) in params.vars() {
+            let gradient = gradients.get(var.as_tensor()).unwrap_or_else(|| panic!("{name}: no gradient for {parameter}"));
+            let is_key_bias = parameter.ends_with("k_proj.bias"); // softmax does not see it: zero up to rounding
+            assert!(is_key_bias || values(gradient).iter().any(|g| *g != 0.0), "{name}: zero gradient for {parameter}");
+        }
     }
 }

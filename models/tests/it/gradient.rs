@@ -3,8 +3,9 @@
 use candle_core::{DType, Tensor};
 use laurel::{Placement, ResidualConfig};
 use models::DecoderConfig;
+use models::pretrained::load_config;
 
-use crate::networks::{build, gpt_form, ids, llama_form, values};
+use crate::networks::{build, fixtures, gpt_form, ids, llama_form, values};
 
 /// Step of the central difference; its error is about h² ≈ 1e-10 and the rounding of the loss divided by h about 1e-11.
 const STEP: f64 = 1e-5;
@@ -89,4 +90,33 @@ fn gemma_block_reads_the_normed_input() {
             "model.layers.1.input_layernorm.weight",
         ],
     );
+}
+
+#[test]
+fn windows_caps_and_streams_of_published_families() {
+    let config = |family: &str| load_config(fixtures().iter().find(|folder| folder.ends_with(family)).unwrap()).unwrap();
+    check(
+        &DecoderConfig { tie_word_embeddings: false, ..config("gemma2") },
+        &[
+            "model.embed_tokens.weight",
+            "model.layers.0.self_attn.q_proj.weight",
+            "model.layers.1.self_attn.k_proj.weight",
+            "model.layers.0.attention_output_norm.weight",
+            "model.layers.2.mlp.gate_proj.weight",
+        ],
+    );
+    check(
+        &config("gemma3n_text"),
+        &[
+            "model.embed_tokens_per_layer.weight",
+            "model.layers.1.self_attn.v_proj.weight",
+            "model.layers.0.self_attn.k_norm.weight",
+            "model.layers.0.laurel.gemma3n.down",
+            "model.layers.0.altup.prediction_coefs.weight",
+            "model.layers.3.altup.modality_router.weight",
+            "model.layers.0.mlp.gate_proj.weight",
+            "model.altup_unembed_projections.0.weight",
+        ],
+    );
+    check(&config("gpt_neox"), &["model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight"]);
 }

@@ -108,3 +108,12 @@ fn present(path: PathBuf) -> Option<PathBuf> {
     eprintln!("skipped: {} does not exist (set PARITY_DIR)", path.display());
     None
 }
+
+/// Our tiny checkpoints of published families.
+pub(crate) fn fixtures() -> Vec<PathBuf> {
+    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pretrained"));
+    let mut folders: Vec<_> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.retain(|folder| folder.is_dir());
+    folders.sort();
+    folders
+}

@@ -10,9 +10,11 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama;
-use models::pretrained::{SUPPORTED_MODEL_TYPES, load_config};
+use models::pretrained::SUPPORTED_MODEL_TYPES;
 use models::tensor_file::TensorFile;
-use models::{Decoder, DecoderConfig, GenerateOptions, KvCache, Positions, Pretrained, Sampling, generate, load_pretrained};
+use models::{
+    Decoder, DecoderConfig, GenerateOptions, KvCache, KvSegment, Positions, Pretrained, Run, Sampling, generate, load_pretrained,
+};
 use serde_json::Value;
 
 use crate::networks::{build, data_dir, distance, ids, llama_form, parity_dir, values};
@@ -26,10 +28,13 @@ fn load(folder: &Path) -> (Pretrained, Decoder) {
     (loaded, decoder)
 }
 
-/// Folders of `models/` that hold a checkpoint of a family we load, with what the reference made of it.
+/// Our own fixtures, and folders of the pack's `models/` that hold a checkpoint of a family we load, each with what the reference
+/// made of it.
 fn packs() -> Vec<std::path::PathBuf> {
-    let Some(root) = parity_dir("models") else { return Vec::new() };
-    let mut folders: Vec<_> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let fixtures = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pretrained"));
+    let roots = [Some(fixtures.to_path_buf()), parity_dir("models")];
+    let entries = roots.into_iter().flatten().flat_map(|root| fs::read_dir(root).unwrap());
+    let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     folders.retain(|folder| {
         let text = fs::read_to_string(folder.join("config.json")).unwrap_or_default();
@@ -86,6 +91,67 @@ fn cached_logits_equal_the_reference() {
         eprintln!("{}: largest deviation of a cached logit {apart:.2e}", folder.display());
         assert!(apart <= LOGIT_TOLERANCE, "{}: {apart}", folder.display());
     }
+}
+
+/// Runs of each row behind a shared first part, as an evaluator walks a prefix tree.
+#[test]
+fn packed_runs_equal_the_reference() {
+    for folder in packs() {
+        let (loaded, decoder) = load(&folder);
+        assert_eq!(loaded.params.num_params(), loaded.config.num_params().total, "{}", folder.display());
+        let mut expected = TensorFile::open(&folder.join("expected.safetensors")).unwrap();
+        let inputs = expected.read("input_ids", DType::U32, &Device::Cpu).unwrap().to_vec2::<u32>().unwrap();
+        let logits = expected.read("logits", DType::F32, &Device::Cpu).unwrap();
+        for (row, ids) in inputs.iter().enumerate() {
+            let (prefix, rest) = ids.split_at(ids.len() / 2 + 1);
+            let mut shared = KvSegment::new(&loaded.config, 0, 4);
+            let first = decoder.forward_runs(&mut [Run { ids: prefix, before: vec![], own: &mut shared }]).unwrap();
+            // The same continuation twice in one pass, then each half's logits.
+            let mut ends = [KvSegment::new(&loaded.config, prefix.len(), 2), KvSegment::new(&loaded.config, prefix.len(), 2)];
+            let mut runs: Vec<Run<'_>> = ends.iter_mut().map(|own| Run { ids: rest, before: vec![&shared], own }).collect();
+            let both = decoder.forward_runs(&mut runs).unwrap();
+            let reference = logits.get(row).unwrap();
+            let parts = [
+                (first, reference.narrow(0, 0, prefix.len()).unwrap()),
+                (both.narrow(0, 0, rest.len()).unwrap(), reference.narrow(0, prefix.len(), rest.len()).unwrap()),
+                (both.narrow(0, rest.len(), rest.len()).unwrap(), reference.narrow(0, prefix.len(), rest.len()).unwrap()),
+            ];
+            for (hidden, reference) in parts {
+                let apart = distance(&decoder.logits(&hidden.contiguous().unwrap()).unwrap(), &reference);
+                assert!(apart <= LOGIT_TOLERANCE, "{}: {apart}", folder.display());
+            }
+        }
+    }
+}
+
+/// A published Gemma is part of a larger file; its text network alone must come out the same.
+#[test]
+fn the_text_network_of_a_multimodal_file_loads() {
+    let fixture = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pretrained/gemma3n_text"));
+    let (alone, _) = load(fixture);
+    let folder = tempfile::tempdir().unwrap();
+    let text: Value = serde_json::from_str(&fs::read_to_string(fixture.join("config.json")).unwrap()).unwrap();
+    let whole = serde_json::json!({"model_type": "gemma3n", "eos_token_id": [1, 46], "text_config": text});
+    fs::write(folder.path().join("config.json"), whole.to_string()).unwrap();
+    let tensors = candle_core::safetensors::load(fixture.join("model.safetensors"), &Device::Cpu).unwrap();
+    let renamed = |name: String| name.replacen("model.", "model.language_model.", 1);
+    let mut tensors: HashMap<String, Tensor> = tensors.into_iter().map(|(name, tensor)| (renamed(name), tensor)).collect();
+    let other = Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap();
+    // What belongs to other inputs, and the unused maps of layers that read an earlier layer's keys and values.
+    for name in ["model.vision_tower.x", "model.audio_tower.x", "model.embed_vision.x"] {
+        tensors.insert(name.to_owned(), other.clone());
+    }
+    tensors.insert("model.language_model.layers.3.self_attn.k_proj.weight".to_owned(), other.clone());
+    let file = folder.path().join("model.safetensors");
+    candle_core::safetensors::save(&tensors, &file).unwrap();
+    let (loaded, _) = load(folder.path());
+    assert_eq!(loaded.params.digest().unwrap(), alone.params.digest().unwrap());
+    assert_eq!((loaded.model_type.as_str(), loaded.eos_token_ids.as_slice()), ("gemma3n_text", &[1, 46][..]));
+
+    tensors.insert("model.surprise_tower.x".to_owned(), other);
+    candle_core::safetensors::save(&tensors, &file).unwrap();
+    let error = load_pretrained(folder.path(), DType::F32, &Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("unexpected (1): model.surprise_tower.x"), "{error}");
 }
 
 /// ln softmax(logits)[token] in f64.
@@ -204,11 +270,4 @@ fn candle_transformers_llama_agrees_on_the_same_weights() {
         // Both f32; different orders of summation over values of order one.
         assert!(apart < 1e-5, "length {length}: {apart}");
     }
-}
-
-#[test]
-fn the_gemma_pack_is_refused_by_name() {
-    let Some(folder) = parity_dir("models/gemma3n") else { return };
-    let error = load_config(&folder).unwrap_err().to_string();
-    assert!(error.contains("unsupported model_type: `gemma3n") && error.contains("llama"), "{error}");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use models::pretrained::load_config;
-use models::{DecoderConfig, MlpKind, Positions, RotaryScaling, load_pretrained};
+use models::{DecoderConfig, Local, MlpKind, Positions, RotaryScaling, load_pretrained};
 use serde_json::{Value, json};
 
 use crate::networks::{build, distance, gpt_form, ids, llama_form};
@@ -72,11 +72,14 @@ fn rotary_scaling_is_read_from_both_layouts() {
 }
 
 #[test]
-fn a_sliding_window_shortens_the_context() {
+fn a_sliding_window_makes_layers_local() {
+    let local = |layers: [bool; 3]| Some(Local { window: 10, layers: layers.to_vec(), theta: None });
     let mistral = with(llama_json(), json!({"model_type": "mistral", "sliding_window": 10}));
-    assert_eq!(config_of(&mistral).unwrap().max_position_embeddings, 10);
+    assert_eq!(config_of(&mistral).unwrap().extras.local, local([true; 3]));
     let none = with(llama_json(), json!({"model_type": "mistral", "sliding_window": null}));
-    assert_eq!(config_of(&none).unwrap().max_position_embeddings, 24);
+    assert_eq!(config_of(&none).unwrap().extras.local, None);
+    let some = json!({"model_type": "qwen3", "sliding_window": 10, "use_sliding_window": true, "max_window_layers": 2});
+    assert_eq!(config_of(&with(llama_json(), some)).unwrap().extras.local, local([false, false, true]));
     let qwen2 = with(llama_json(), json!({"model_type": "qwen2", "sliding_window": 10, "use_sliding_window": false}));
     let qwen2 = config_of(&qwen2).unwrap();
     assert_eq!((qwen2.max_position_embeddings, qwen2.attention_bias, qwen2.attention_output_bias), (24, true, false));
@@ -85,9 +88,12 @@ fn a_sliding_window_shortens_the_context() {
 #[test]
 fn what_would_be_computed_differently_is_refused_by_name() {
     for (changes, parts) in [
-        (json!({"model_type": "qwen3"}), ["unsupported model_type: `qwen3`", "gpt2, llama, mistral, qwen2"]),
+        (json!({"model_type": "mamba"}), ["unsupported model_type: `mamba`", "gpt_neox, llama, mistral, qwen2, qwen3"]),
         (json!({"hidden_act": "gelu"}), ["hidden_act: expected `silu`", "found `gelu`"]),
-        (json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}), ["rope_type", "found `yarn`"]),
+        (json!({"rope_scaling": {"rope_type": "longrope", "factor": 4.0}}), ["rope_type", "found `longrope`"]),
+        (json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "mscale": 1.0}}), ["mscale: expected nothing", "found 1"]),
+        (json!({"model_type": "gemma3n"}), ["text_config: expected a table", "found nothing"]),
+        (json!({"model_type": "gemma2", "hidden_activation": "relu"}), ["hidden_activation", "found `relu`"]),
         (json!({"hidden_size": null}), ["hidden_size: expected a whole number", "found nothing"]),
         (json!({"vocab_size": "many"}), ["vocab_size: expected a whole number", "found \"many\""]),
         (json!({"num_key_value_heads": 3}), ["config.json", "num_key_value_heads: expected a divisor"]),

@@ -21,6 +21,7 @@ use crate::error::ReportError;
 use crate::frame::Records;
 use crate::number::{quantity, ratio_pct};
 use crate::provenance::Provenance;
+use crate::study::Study;
 
 /// Columns that tell the cells of one rule apart, beside subject and task.
 const CONDITIONS: [&str; 6] = ["filter", "batch", "sequence_length", "prompt_length", "output_length", "num_fewshot"];
@@ -63,7 +64,7 @@ pub fn judge(rules: &GateRules, input: GateInput<'_>) -> Result<GateReport, Repo
         is_strict: input.is_strict,
         exit_code: u8::from(results.iter().any(|result| result.verdict.is_against(input.is_strict))),
         rules: results,
-        provenance: Provenance::of(input.candidate, input.command),
+        provenance: Provenance::of(&Study::from(input.candidate), input.command),
     })
 }
 
@@ -266,6 +267,14 @@ fn judge_noisy(rule: &Rule, cell: String, rows: &[&Row], relevant: &[&Row], inpu
     if let Some((field, a, b)) = main.iter().chain(&confirmation).find_map(|(a, b)| differing_field(a, b, &NOISY_FIELDS)) {
         result.verdict = Verdict::NotComparable;
         result.reason = format!("`{field}` differs: reference `{a}`, candidate `{b}`");
+        return Ok(result);
+    }
+    // Pairs are pooled within one machine only: another one has another noise, and may have another ratio.
+    if let Some((field, a, b)) =
+        main.iter().chain(&confirmation).find_map(|(other, _)| differing_field(main[0].0, other, &["host_fingerprint"]))
+    {
+        result.verdict = Verdict::NotComparable;
+        result.reason = format!("`{field}` differs between pairs: `{a}` and `{b}`; judge the records of one machine");
         return Ok(result);
     }
     let medians = median_sides(&main)?;

@@ -50,6 +50,17 @@ impl Axis {
         Self { low, high, from_px, to_px, is_log: false, has_lane: false, ticks }
     }
 
+    /// The same axis, some pixels further.
+    pub(super) fn moved(&self, by_px: f64) -> Self {
+        Self { from_px: self.from_px + by_px, to_px: self.to_px + by_px, ..self.clone() }
+    }
+
+    /// Begins at 0, for bars; the axis must be linear and its values not negative.
+    pub(super) fn start_at_zero(&mut self) {
+        self.low = 0.0;
+        self.ticks.retain(|(value, _)| *value >= 0.0);
+    }
+
     /// A logarithmic axis around the positive values; 0 gets a lane of its own at the low end.
     pub(super) fn log(values: impl IntoIterator<Item = f64>, (from_px, to_px): (f64, f64), unit: &str) -> Self {
         let values: Vec<f64> = values.into_iter().collect();

@@ -6,35 +6,39 @@
 
 use std::collections::BTreeMap;
 
-use records::{RecordKind, Row, Source, Status};
+use records::{RecordKind, Source};
 
 use super::lines::{LineFigure, Point, Series, draw as draw_lines};
 use super::{Figure, PlotOptions};
 use crate::error::ReportError;
-use crate::frame::Records;
 use crate::paper::Paper;
+use crate::study::Study;
 use crate::subject::{Subject, titles};
 
 /// Share of the steps that is left out at the start.
 const START: f64 = 0.2;
 
-pub(super) fn draw(records: &Records, _: &Paper, _: PlotOptions) -> Result<Vec<Figure>, ReportError> {
+pub(super) fn draw(study: &Study, _: &Paper, _: PlotOptions) -> Result<Vec<Figure>, ReportError> {
     for metric in ["val_loss", "train_loss", "acc1"] {
-        let is_point = |row: &&Row| {
-            row.metric == metric && row.kind == RecordKind::Step && row.source == Source::Measured && row.status == Status::Ok
-        };
         let mut curves: BTreeMap<(Subject, i64), Vec<Point>> = BTreeMap::new();
-        for row in records.rows().iter().filter(is_point) {
-            if let (Some(subject), Some(step), Some(y)) = (Subject::of(row), row.eval_step, row.value) {
-                let point = Point { x: step as f64, y, interval: None, n: 1 };
-                curves.entry((subject, row.seed.unwrap_or(0))).or_default().push(point);
+        for group in study.of_metric(metric) {
+            let row = &group.shared;
+            if row.kind != RecordKind::Step || row.source != Source::Measured {
+                continue;
+            }
+            let Some(subject) = Subject::of(row) else { continue };
+            for own in &group.rows {
+                if let (Some(step), Some(y)) = (own.eval_step, own.value) {
+                    let point = Point { x: step as f64, y, interval: None, n: 1 };
+                    curves.entry((subject.clone(), own.seed.unwrap_or(0))).or_default().push(point);
+                }
             }
         }
         curves.retain(|_, points| points.len() >= 2);
         if curves.is_empty() {
             continue;
         }
-        let unit = records.of_metric(metric).next().map_or("", |row| row.unit.as_str()).to_owned();
+        let unit = study.of_metric(metric).next().map_or("", |group| group.shared.unit.as_str()).to_owned();
         let mut subjects: Vec<Subject> = curves.keys().map(|(subject, _)| subject.clone()).collect();
         subjects.dedup();
         let names = titles(&subjects);

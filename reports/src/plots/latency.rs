@@ -1,34 +1,33 @@
 //! Prefill, time to first token and time per output token against prompt length, one line per subject.
 //!
-//! A figure needs at least two prompt lengths; points are medians over workers with their exact 95 % intervals.
+//! All at one batch, output length, thread count and machine. A figure needs at least two prompt lengths; points are medians over workers with their exact 95 % intervals.
 //!
 //! Source: measurement.md sections 6 and 13 ("Own figures").
 
-use records::Row;
-
 use super::lines::{LineFigure, Point, Series, draw as draw_lines};
 use super::{Figure, PlotOptions};
+use crate::conditions::one_condition_but;
 use crate::error::ReportError;
-use crate::frame::Records;
 use crate::paper::Paper;
+use crate::study::Study;
 use crate::subject::{Found, Query, estimate, subjects, titles};
 
-pub(super) fn draw(records: &Records, _: &Paper, _: PlotOptions) -> Result<Vec<Figure>, ReportError> {
+pub(super) fn draw(study: &Study, _: &Paper, _: PlotOptions) -> Result<Vec<Figure>, ReportError> {
+    let study = &one_condition_but(study, "prompt_length").study;
     let mut figures = Vec::new();
     for (metric, words) in [("prefill_s", "prefill"), ("ttft_s", "time to first token"), ("tpot_s", "time per output token")] {
-        let mut lengths: Vec<u64> = records.of_metric(metric).filter_map(|row| row.prompt_length).collect();
+        let mut lengths: Vec<u64> = study.of_metric(metric).filter_map(|group| group.shared.prompt_length).collect();
         lengths.sort_unstable();
         lengths.dedup();
         if lengths.len() < 2 {
             continue;
         }
-        let all = subjects(records, |row| row.metric == metric);
+        let all = subjects(study, |group| group.shared.metric == metric);
         let mut series = Vec::new();
         for (subject, title) in all.iter().zip(titles(&all)) {
             let mut points = Vec::new();
             for length in &lengths {
-                let is_at = |row: &&Row| row.metric == metric && row.prompt_length == Some(*length);
-                let at = Records::new(records.rows().iter().filter(is_at).cloned().collect());
+                let at = study.filter(|group| group.shared.metric == metric && group.shared.prompt_length == Some(*length));
                 if let Found::Number(found) = estimate(&at, subject, Query { metric, ..Query::default() })? {
                     points.push(Point { x: *length as f64, y: found.value, interval: found.interval, n: found.n });
                 }

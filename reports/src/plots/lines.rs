@@ -18,6 +18,9 @@ const MOST_POINTS: usize = 400;
 /// Width and height of a figure.
 const SIZE_PX: (u32, u32) = (760, 460);
 
+/// Distance of two series at the same x, pixels.
+const DODGE: f64 = 6.0;
+
 /// One value of a series.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Point {
@@ -96,6 +99,7 @@ pub(super) fn draw(figure: LineFigure<'_>, series: &[Series]) -> Result<Figure, 
     let unit = if scale.unit.is_empty() { String::new() } else { format!(", {}", scale.unit) };
     scene.frame = frame(area, &x, &y, figure.x_title, &format!("{}{unit}", figure.y_title));
     let mut labels: Vec<EndLabel> = Vec::new();
+    let count = series.len();
     if let Some(Band { subject, title, value, interval }) = &figure.band {
         let ink = look(&subject.variant).ink;
         let words = format!("{title}: {}", words(*value, *interval, scale));
@@ -107,11 +111,13 @@ pub(super) fn draw(figure: LineFigure<'_>, series: &[Series]) -> Result<Figure, 
         scene.tag(Mark::Path { points, ink, width: 2, dash: look(&subject.variant).dash }, words);
         labels.push(EndLabel { x: area.right, y: y.px(*value), text: title.clone(), style: look(&subject.variant) });
     }
-    for series in series {
+    for (at, series) in series.iter().enumerate() {
         let style = look(&series.subject.variant);
-        draw_series(&mut scene, series, style, &x, &y, scale);
+        // Intervals at the same x stand side by side.
+        let dodge = if series.has_symbols { DODGE * (at as f64 - 0.5 * (count - 1) as f64) } else { 0.0 };
+        draw_series(&mut scene, series, style, &x.moved(dodge), &y, scale);
         if let Some(last) = series.points.last().filter(|_| series.is_labelled) {
-            labels.push(EndLabel { x: x.px(last.x), y: y.px(last.y), text: series.title.clone(), style });
+            labels.push(EndLabel { x: x.moved(dodge).px(last.x), y: y.px(last.y), text: series.title.clone(), style });
         }
     }
     for (placed, label) in spread(labels, area) {

@@ -3,7 +3,8 @@
 //! ```text
 //! pareto     quality against each cost, front with probability          overhead  ratios with intervals and a budget line
 //! curves     loss over training steps, per seed                          rank      quality against rank, RW as a band
-//! latency    prefill, TTFT and TPOT against prompt length
+//! heat       gain of every rank and variant                             latency   prefill, TTFT and TPOT against prompt length
+//! memory     peak of each phase split into weights, gradients, optimizer state and the rest
 //! ```
 //! A figure is axes drawn by plotters and a tagged data layer of our own ([`scene`]); it carries a title, a description and its data
 //! as a table. A figure without data is not drawn.
@@ -12,9 +13,11 @@
 
 mod axis;
 mod curves;
+mod heat;
 mod labels;
 mod latency;
 mod lines;
+mod memory;
 mod overhead;
 pub mod palette;
 mod pareto;
@@ -22,8 +25,8 @@ mod rank;
 pub mod scene;
 
 use crate::error::ReportError;
-use crate::frame::Records;
 use crate::paper::Paper;
+use crate::study::Study;
 use crate::table::TableData;
 use scene::Scene;
 
@@ -74,22 +77,24 @@ impl Default for PlotOptions {
     }
 }
 
-type Draw = fn(&Records, &Paper, PlotOptions) -> Result<Vec<Figure>, ReportError>;
+type Draw = fn(&Study, &Paper, PlotOptions) -> Result<Vec<Figure>, ReportError>;
 
 /// Every plot by name, in the order of a report.
-pub const PLOTS: [(&str, Draw); 5] = [
+pub const PLOTS: [(&str, Draw); 7] = [
     ("pareto", pareto::draw),
     ("overhead", overhead::draw),
     ("curves", curves::draw),
     ("rank", rank::draw),
+    ("heat", heat::draw),
     ("latency", latency::draw),
+    ("memory", memory::draw),
 ];
 
 /// The figures of one plot, or of all; those without data are left out.
 ///
 /// # Errors
 /// When there is no plot of that name, or drawing fails.
-pub fn draw(name: Option<&str>, records: &Records, paper: &Paper, options: PlotOptions) -> Result<Vec<Figure>, ReportError> {
+pub fn draw(name: Option<&str>, study: &Study, paper: &Paper, options: PlotOptions) -> Result<Vec<Figure>, ReportError> {
     if let Some(name) = name
         && !PLOTS.iter().any(|(plot, _)| *plot == name)
     {
@@ -99,7 +104,7 @@ pub fn draw(name: Option<&str>, records: &Records, paper: &Paper, options: PlotO
     let mut figures = Vec::new();
     for (plot, draw) in PLOTS {
         if name.is_none_or(|name| name == plot) {
-            figures.extend(draw(records, paper, options)?);
+            figures.extend(draw(study, paper, options)?);
         }
     }
     Ok(figures)

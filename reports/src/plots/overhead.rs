@@ -13,10 +13,10 @@ use super::{Figure, PlotOptions};
 use crate::compare::{Ratio, ratio};
 use crate::conditions::one_condition;
 use crate::error::ReportError;
-use crate::frame::Records;
 use crate::number::{Scale, ratio_pct};
 use crate::paper::Paper;
 use crate::provenance::Provenance;
+use crate::study::Study;
 use crate::subject::{Query, Subject, reference_of, subjects, titles};
 use crate::table::{Content, NumberCell, TableCell, TableData, TableRow};
 
@@ -34,15 +34,15 @@ const WIDTH: u32 = 760;
 /// Height of one line.
 const LINE: f64 = 34.0;
 
-pub(super) fn draw(records: &Records, _: &Paper, options: PlotOptions) -> Result<Vec<Figure>, ReportError> {
-    let records = &one_condition(records).records;
+pub(super) fn draw(study: &Study, _: &Paper, options: PlotOptions) -> Result<Vec<Figure>, ReportError> {
+    let study = &one_condition(study).study;
     let mut figures = Vec::new();
     for (metric, words) in COSTS {
-        let all = subjects(records, |row| row.metric == metric);
+        let all = subjects(study, |group| group.shared.metric == metric);
         let mut found: Vec<(Subject, String, Ratio)> = Vec::new();
         for (subject, title) in all.iter().zip(titles(&all)) {
             let Some(reference) = reference_of(subject, &all).filter(|reference| *reference != subject) else { continue };
-            if let Some(ratio) = ratio(records, reference, subject, Query { metric, ..Query::default() })? {
+            if let Some(ratio) = ratio(study, reference, subject, Query { metric, ..Query::default() })? {
                 found.push((subject.clone(), title, ratio));
             }
         }
@@ -73,7 +73,8 @@ fn figure(metric: &str, words: &str, found: &[(Subject, String, Ratio)], options
     let mut y = Axis::linear([0.0, 1.0], (area.bottom, area.top), Scale::NONE);
     y.ticks.clear();
     let mut scene = Scene::new(WIDTH, height as u32);
-    scene.frame = frame(area, &x, &y, &format!("{words} against the reference, %"), "");
+    scene.frame =
+        frame(area, &x, &y, &format!("{words} against the reference, %; dashed: budget {}", ratio_pct(1.0 + budget)), "");
     let upright = |value: f64| vec![(x.px(value), area.top), (x.px(value), area.bottom)];
     scene.frame.push(Mark::Path { points: upright(0.0), ink: DARK, width: 1, dash: None });
     let title = format!("budget {}", ratio_pct(1.0 + budget));

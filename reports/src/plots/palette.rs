@@ -20,6 +20,8 @@ impl Ink {
 
 /// Axes and text.
 pub const DARK: Ink = Ink(0x22, 0x22, 0x22);
+/// Ground.
+pub(super) const WHITE: Ink = Ink(0xff, 0xff, 0xff);
 /// Grid lines.
 pub const GRID: Ink = Ink(0xdd, 0xdd, 0xdd);
 /// Reference and front lines.
@@ -29,10 +31,14 @@ const BLACK: Ink = Ink(0x00, 0x00, 0x00);
 const ORANGE: Ink = Ink(0xE6, 0x9F, 0x00);
 const SKY: Ink = Ink(0x56, 0xB4, 0xE9);
 const GREEN: Ink = Ink(0x00, 0x9E, 0x73);
-const BLUE: Ink = Ink(0x00, 0x72, 0xB2);
+/// Gains in maps, and one variant.
+pub const BLUE: Ink = Ink(0x00, 0x72, 0xB2);
 /// Budget lines and one variant.
 pub const VERMILION: Ink = Ink(0xD5, 0x5E, 0x00);
 const PURPLE: Ink = Ink(0xCC, 0x79, 0xA7);
+
+/// Fill and opacity of stacked parts; neighbours differ in lightness, so they stay apart in grey.
+pub(super) const PARTS: [(Ink, f64); 4] = [(BLUE, 1.0), (SKY, 0.75), (GREEN, 0.9), (ORANGE, 0.45)];
 
 /// Symbols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

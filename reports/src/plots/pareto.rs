@@ -6,109 +6,34 @@
 //! Draws resample seeds (paired across variants) for quality and workers for cost; ties within the A/A noise floor of a cost count as
 //! equal. Parameters and FLOPs have a logarithmic axis with a lane of its own for 0. One figure per cost and family.
 //!
-//! Source: measurement.md section 12; `stats::pareto`.
-
-use std::collections::BTreeSet;
-
-use records::Row;
-use stats::pareto::{Objective, Tie, front_probability};
+//! Source: measurement.md section 12; the numbers are those of the frontier table.
 
 use super::axis::{Axis, PlotArea, frame};
 use super::labels::{Label, place};
 use super::palette::{GREY, look};
 use super::scene::{Mark, Scene};
 use super::{Figure, PlotOptions};
-use crate::conditions::one_condition;
-use crate::draws::{QUALITIES, direction, draws};
 use crate::error::ReportError;
-use crate::frame::Records;
+use crate::front::{Candidate, fronts};
 use crate::number::{Scale, estimate as shown, fixed};
 use crate::paper::Paper;
-use crate::provenance::{Provenance, noise_floors};
-use crate::subject::{Estimate, Found, Query, Subject, estimate, subjects, titles};
+use crate::provenance::Provenance;
+use crate::study::Study;
+use crate::subject::Estimate;
 use crate::table::{Content, NumberCell, TableCell, TableData, TableRow};
 
-/// Cost metric, words, logarithmic.
-const COSTS: [(&str, &str, bool); 8] = [
-    ("params_added", "added parameters", true),
-    ("flops_forward", "forward FLOPs", false),
-    ("train_step_s", "training step time", false),
-    ("prefill_s", "prefill time", false),
-    ("ttft_s", "time to first token", false),
-    ("tpot_s", "time per output token", false),
-    ("peak_alloc_bytes", "peak allocated memory", false),
-    ("peak_rss_bytes", "peak resident memory", false),
-];
 const SIZE_PX: (u32, u32) = (760, 480);
 /// Opacity of a point that is never on the front.
 const FAINT: f64 = 0.2;
 
-/// A subject with both coordinates.
-struct Candidate {
-    subject: Subject,
-    title: String,
-    cost: Estimate,
-    quality: Estimate,
-    p_front: Option<f64>,
-    is_on_front: bool,
-}
-
-pub(super) fn draw(records: &Records, _: &Paper, _: PlotOptions) -> Result<Vec<Figure>, ReportError> {
-    let records = &one_condition(records).records;
-    let Some(quality) = QUALITIES.into_iter().find(|metric| records.of_metric(metric).next().is_some()) else {
-        return Ok(Vec::new());
-    };
-    let all = subjects(records, |row| row.metric == quality);
-    let families: BTreeSet<String> = all.iter().map(|subject| subject.family().to_owned()).collect();
-    let mut figures = Vec::new();
-    for (metric, words, is_log) in COSTS {
-        for family in &families {
-            let members: Vec<Subject> = all.iter().filter(|subject| subject.family() == family).cloned().collect();
-            let mut found = candidates(records, &members, metric, quality)?;
-            if found.len() < 2 {
-                continue;
-            }
-            probabilities(records, &mut found, metric, quality)?;
-            let name = if families.len() == 1 { format!("pareto_{metric}") } else { format!("pareto_{metric}_{family}") };
-            figures.push(figure(&name, (metric, words, is_log), quality, &found)?);
-        }
-    }
-    Ok(figures)
-}
-
-fn candidates(records: &Records, members: &[Subject], cost: &str, quality: &str) -> Result<Vec<Candidate>, ReportError> {
-    let mut found = Vec::new();
-    for (subject, title) in members.iter().zip(titles(members)) {
-        let of = |metric| estimate(records, subject, Query { metric, ..Query::default() });
-        if let (Found::Number(cost), Found::Number(quality)) = (of(cost)?, of(quality)?) {
-            let subject = subject.clone();
-            found.push(Candidate { subject, title, cost, quality, p_front: None, is_on_front: false });
-        }
-    }
-    Ok(found)
-}
-
-/// Front of the estimates, and p_front where at least two common seeds allow draws.
-fn probabilities(records: &Records, found: &mut [Candidate], cost: &str, quality: &str) -> Result<(), ReportError> {
-    let what = || format!("Pareto front of {quality} against {cost}");
-    let rows: Vec<&Row> = records.rows().iter().collect();
-    let floor = noise_floors(&rows).into_iter().find(|(metric, _)| metric == cost).map_or(0.0, |(_, phi)| phi);
-    let objectives = [
-        Objective { better: direction(records, cost), tie: Tie::Relative(floor) },
-        Objective::exact(direction(records, quality)),
-    ];
-    let points: Vec<Vec<f64>> = found.iter().map(|c| vec![c.cost.value, c.quality.value]).collect();
-    let front = stats::pareto::front(&points, &objectives).map_err(ReportError::stats(what()))?;
-    for (candidate, is_on_front) in found.iter_mut().zip(front) {
-        candidate.is_on_front = is_on_front;
-    }
-    let members: Vec<Subject> = found.iter().map(|candidate| candidate.subject.clone()).collect();
-    let Some(draws) = draws(records, &members, cost, quality)? else { return Ok(()) };
-    let result = front_probability(&draws, &objectives).map_err(ReportError::stats(what()))?;
-    for (candidate, p) in found.iter_mut().zip(result.p_front) {
-        candidate.p_front = Some(p);
-    }
-    Ok(())
+pub(super) fn draw(study: &Study, _: &Paper, _: PlotOptions) -> Result<Vec<Figure>, ReportError> {
+    fronts(study)?
+        .iter()
+        .map(|front| {
+            let name = format!("pareto_{}", front.name);
+            figure(&name, (front.cost, front.words, front.is_log), front.quality, &front.candidates)
+        })
+        .collect()
 }
 
 fn figure(

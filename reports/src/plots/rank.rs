@@ -7,24 +7,22 @@
 //!
 //! Source: measurement.md section 13 ("Figure 3"), paper.md section 7.
 
-use records::Row;
-
 use super::lines::{Band, LineFigure, Point, Series, draw as draw_lines};
 use super::{Figure, PlotOptions};
 use crate::error::ReportError;
-use crate::frame::Records;
 use crate::paper::Paper;
+use crate::study::{Group, Study};
 use crate::subject::{Found, Query, Subject, display_variant, estimate, subjects};
 
-pub(super) fn draw(records: &Records, _: &Paper, _: PlotOptions) -> Result<Vec<Figure>, ReportError> {
+pub(super) fn draw(study: &Study, _: &Paper, _: PlotOptions) -> Result<Vec<Figure>, ReportError> {
     for metric in ["acc1_best", "acc1", "val_loss"] {
         let query = Query { metric, ..Query::default() };
         let mut points: Vec<(Subject, Point)> = Vec::new();
-        for subject in subjects(records, |row| row.metric == metric && row.residual_rank.is_some()) {
+        for subject in subjects(study, |group| group.shared.metric == metric && group.shared.residual_rank.is_some()) {
             if subject.variant != "rw+lr" {
                 continue;
             }
-            if let (Some(rank), Found::Number(found)) = (rank_of(records, &subject), estimate(records, &subject, query)?) {
+            if let (Some(rank), Found::Number(found)) = (rank_of(study, &subject), estimate(study, &subject, query)?) {
                 let point = Point { x: rank as f64, y: found.value, interval: found.interval, n: found.n };
                 points.push((subject, point));
             }
@@ -35,8 +33,8 @@ pub(super) fn draw(records: &Records, _: &Paper, _: PlotOptions) -> Result<Vec<F
             continue;
         }
         let subject = points[0].0.clone();
-        let band = match subjects(records, |row| row.metric == metric).into_iter().find(|other| other.variant == "rw") {
-            Some(rw) => match estimate(records, &rw, query)? {
+        let band = match subjects(study, |group| group.shared.metric == metric).into_iter().find(|other| other.variant == "rw") {
+            Some(rw) => match estimate(study, &rw, query)? {
                 Found::Number(found) => {
                     Some(Band { subject: rw, title: "RW".to_owned(), value: found.value, interval: found.interval })
                 }
@@ -44,7 +42,7 @@ pub(super) fn draw(records: &Records, _: &Paper, _: PlotOptions) -> Result<Vec<F
             },
             None => None,
         };
-        let unit = records.of_metric(metric).next().map_or("", |row| row.unit.as_str()).to_owned();
+        let unit = study.of_metric(metric).next().map_or("", |group| group.shared.unit.as_str()).to_owned();
         let title = display_variant(&subject.variant);
         let series = Series {
             subject,
@@ -73,7 +71,7 @@ pub(super) fn draw(records: &Records, _: &Paper, _: PlotOptions) -> Result<Vec<F
     Ok(Vec::new())
 }
 
-fn rank_of(records: &Records, subject: &Subject) -> Option<u64> {
-    let is_of = |row: &&Row| row.subject.as_deref() == Some(subject.name.as_str());
-    records.rows().iter().filter(is_of).find_map(|row| row.residual_rank)
+fn rank_of(study: &Study, subject: &Subject) -> Option<u64> {
+    let is_of = |group: &&Group| group.shared.subject.as_deref() == Some(subject.name.as_str());
+    study.groups().filter(is_of).find_map(|group| group.shared.residual_rank)
 }

@@ -37,7 +37,9 @@ pub(super) fn render(table: &TableData) -> String {
         for (row, texts) in table.rows.iter().zip(&cells) {
             if row.group.is_some() && row.group != *group {
                 group = &row.group;
-                let _ = writeln!(out, "[{}]", group.as_deref().unwrap_or_default());
+                for line in wrap(&format!("[{}]", group.as_deref().unwrap_or_default()), WIDTH) {
+                    let _ = writeln!(out, "{line}");
+                }
             }
             write_line(&mut out, table, &block, &widths, texts);
         }

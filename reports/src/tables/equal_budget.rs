@@ -9,7 +9,6 @@
 //!
 //! Source: measurement.md section 12; `stats::budget_curve`.
 
-use records::Row;
 use stats::bootstrap::{BootstrapEstimate, BootstrapPlan};
 use stats::budget_curve::{EqualBudgetRoles, equal_budget};
 
@@ -17,10 +16,10 @@ use super::Table;
 use crate::conditions::one_condition;
 use crate::draws::{QUALITIES, direction, draws};
 use crate::error::ReportError;
-use crate::frame::Records;
 use crate::number::{Scale, fixed, quantity, significant};
 use crate::paper::Paper;
 use crate::provenance::Provenance;
+use crate::study::{Group, Study};
 use crate::subject::{Subject, subjects, titles};
 use crate::table::{Content, NumberCell, TableCell, TableData, TableRow};
 
@@ -34,8 +33,8 @@ impl Table for EqualBudgetTable {
         "equal_budget"
     }
 
-    fn build(&self, records: &Records, _: &Paper) -> Result<TableData, ReportError> {
-        let records = &one_condition(records).records;
+    fn build(&self, study: &Study, _: &Paper) -> Result<TableData, ReportError> {
+        let study = &one_condition(study).study;
         let mut table = TableData::new("equal_budget", "Equal budget: against naive scaling", Provenance::default());
         table.text_column("subject", "Subject");
         table.text_column("cost", "Cost");
@@ -43,21 +42,19 @@ impl Table for EqualBudgetTable {
         table.number_column("gain", "Gain", None);
         table.number_column("equivalent", "Naive scaling needs", None);
         table.number_column("saving", "Saving factor", None);
-        let Some(quality) = QUALITIES.into_iter().find(|metric| records.of_metric(metric).next().is_some()) else {
+        let Some(quality) = QUALITIES.into_iter().find(|metric| study.of_metric(metric).next().is_some()) else {
             table.caption = String::from("Nothing was measured.");
             return Ok(table);
         };
         for cost in COSTS {
-            let all = subjects(records, |row: &Row| row.metric == quality);
+            let all = subjects(study, |group| group.shared.metric == quality);
             let mut families: Vec<&str> = all.iter().map(Subject::family).collect();
             families.dedup();
             for family in families {
-                let has_cost = |subject: &Subject| {
-                    records.of_metric(cost).any(|row| Subject::of(row).is_some_and(|other| other == *subject))
-                };
+                let has_cost = |subject: &Subject| study.of_subject(&subject.name, cost).any(Group::is_ok);
                 let members: Vec<Subject> =
                     all.iter().filter(|subject| subject.family() == family && has_cost(subject)).cloned().collect();
-                rows_of(&mut table, records, &members, cost, quality)?;
+                rows_of(&mut table, study, &members, cost, quality)?;
             }
         }
         table.caption = format!(
@@ -68,7 +65,7 @@ impl Table for EqualBudgetTable {
     }
 }
 
-fn rows_of(table: &mut TableData, records: &Records, members: &[Subject], cost: &str, quality: &str) -> Result<(), ReportError> {
+fn rows_of(table: &mut TableData, study: &Study, members: &[Subject], cost: &str, quality: &str) -> Result<(), ReportError> {
     let curve: Vec<usize> = members
         .iter()
         .enumerate()
@@ -78,8 +75,8 @@ fn rows_of(table: &mut TableData, records: &Records, members: &[Subject], cost: 
     if curve.len() < 2 {
         return Ok(());
     }
-    let Some(drawn) = draws(records, members, cost, quality)? else { return Ok(()) };
-    let unit = |metric: &str| records.of_metric(metric).next().map_or(String::new(), |row| row.unit.clone());
+    let Some(drawn) = draws(study, members, cost, quality)? else { return Ok(()) };
+    let unit = |metric: &str| study.of_metric(metric).next().map_or(String::new(), |group| group.shared.unit.clone());
     let (cost_unit, quality_unit) = (unit(cost), unit(quality));
     // Two points of equal cost are no curve, for example when a count did not change.
     if curve.iter().all(|at| drawn.observed[*at][0] == drawn.observed[curve[0]][0]) {
@@ -87,8 +84,7 @@ fn rows_of(table: &mut TableData, records: &Records, members: &[Subject], cost: 
     }
     let what = || format!("equal budget in {cost}");
     for (variant, title) in titles(members).into_iter().enumerate().filter(|(at, _)| !curve.contains(at)) {
-        let roles =
-            EqualBudgetRoles { curve: &curve, variant, cost_axis: 0, quality_axis: 1, better: direction(records, quality) };
+        let roles = EqualBudgetRoles { curve: &curve, variant, cost_axis: 0, quality_axis: 1, better: direction(study, quality) };
         let found = equal_budget(&drawn, &roles, &BootstrapPlan::default()).map_err(ReportError::stats(what()))?;
         let scale = Scale::of(&quality_unit, [drawn.observed[variant][1]]);
         let outside = table.footnote("outside the measured range of naive scaling");

@@ -13,10 +13,10 @@ use super::Table;
 use super::groups::with_groups;
 use crate::compare::{Difference, compare, correct};
 use crate::error::ReportError;
-use crate::frame::Records;
 use crate::number::{MISSING, Scale, fixed, quantity};
 use crate::paper::Paper;
 use crate::provenance::Provenance;
+use crate::study::Study;
 use crate::subject::{Basis, reference_of, subjects, titles};
 use crate::table::{Content, NumberCell, TableCell, TableData, TableRow};
 
@@ -28,14 +28,14 @@ impl Table for Gains {
         "gains"
     }
 
-    fn build(&self, records: &Records, paper: &Paper) -> Result<TableData, ReportError> {
-        let records = &with_groups(records, paper)?;
-        let all = subjects(records, |row| row.pair.is_none() && row.worker.is_none());
+    fn build(&self, study: &Study, paper: &Paper) -> Result<TableData, ReportError> {
+        let study = &with_groups(study, paper)?;
+        let all = subjects(study, |group| !group.is_by_worker);
         let names = titles(&all);
         let mut found: Vec<(usize, Difference)> = Vec::new();
         for (at, subject) in all.iter().enumerate() {
             let Some(reference) = reference_of(subject, &all).filter(|reference| *reference != subject) else { continue };
-            found.extend(compare(records, reference, subject)?.into_iter().filter(is_quality).map(|gain| (at, gain)));
+            found.extend(compare(study, reference, subject)?.into_iter().filter(is_quality).map(|gain| (at, gain)));
         }
         let mut gains: Vec<Difference> = found.iter().map(|(_, gain)| gain.clone()).collect();
         correct(&mut gains)?;
@@ -102,6 +102,9 @@ fn row_of(table: &mut TableData, subject: &str, gain: &Difference, detectable: O
     if is_counted && stats::power::is_below_resolution(100.0 * gain.difference.abs(), gain.n) {
         let step = stats::power::resolution_points(gain.n);
         cell.footnotes.push(table.footnote(format!("below three steps of {} points (one document)", fixed(step, 2))));
+    }
+    if let Some(reason) = &gain.reason {
+        cell.footnotes.push(table.footnote(reason.clone()));
     }
     if let Some((b, c)) = gain.discordant {
         cell.footnotes.push(table.footnote(format!("discordant documents: {b} only the reference, {c} only the candidate")));

@@ -9,19 +9,18 @@
 
 use std::collections::BTreeMap;
 
-use records::ids::hash_of_inputs;
-use records::{RecordKind, Row, Source, Status};
+use records::{RecordKind, Row, Source};
 
 use crate::error::ReportError;
-use crate::frame::Records;
 use crate::paper::Paper;
+use crate::study::{Record, Study};
 
-/// The records with a row for every group of the paper's tables that is only there in leaves.
+/// The study with a row for every group of the paper's tables that is only there in leaves.
 ///
 /// # Errors
 /// When the pooled error cannot be computed.
-pub fn with_groups(records: &Records, paper: &Paper) -> Result<Records, ReportError> {
-    let mut rows = records.rows().to_vec();
+pub fn with_groups(study: &Study, paper: &Paper) -> Result<Study, ReportError> {
+    let mut rows = Vec::new();
     let mut groups: Vec<(&str, &str)> = paper
         .tables
         .iter()
@@ -31,51 +30,52 @@ pub fn with_groups(records: &Records, paper: &Paper) -> Result<Records, ReportEr
     groups.sort_unstable();
     groups.dedup();
     for (group, prefix) in groups {
-        rows.extend(pooled(records, group, prefix)?);
+        rows.extend(pooled(study, group, prefix)?);
     }
-    Ok(Records::new(rows))
+    Ok(if rows.is_empty() { study.clone() } else { study.with_rows(rows) })
 }
 
-fn pooled(records: &Records, group: &str, prefix: &str) -> Result<Vec<Row>, ReportError> {
-    if records.rows().iter().any(|row| row.task.as_deref() == Some(group)) {
+fn pooled(study: &Study, name: &str, prefix: &str) -> Result<Vec<Row>, ReportError> {
+    if study.groups().any(|group| group.shared.task.as_deref() == Some(name)) {
         return Ok(Vec::new());
     }
-    let mut leaves: BTreeMap<_, Vec<&Row>> = BTreeMap::new();
-    for row in records.rows() {
-        let is_leaf = row.task.as_deref().is_some_and(|task| task.starts_with(prefix));
-        if is_leaf && row.kind == RecordKind::Sample && row.status == Status::Ok && row.source == Source::Measured {
-            leaves.entry((row.subject.clone(), row.seed, row.metric.clone(), row.filter.clone())).or_default().push(row);
+    let mut leaves: BTreeMap<_, Vec<Record<'_>>> = BTreeMap::new();
+    for group in study.groups() {
+        let shared = &group.shared;
+        let is_leaf = shared.task.as_deref().is_some_and(|task| task.starts_with(prefix));
+        if is_leaf && shared.kind == RecordKind::Sample && group.is_ok() && shared.source == Source::Measured {
+            for own in &group.rows {
+                let key = (shared.subject.clone(), own.seed, shared.metric.clone(), shared.filter.clone());
+                leaves.entry(key).or_default().push(Record { shared, own });
+            }
         }
     }
     let mut rows = Vec::new();
     for members in leaves.into_values() {
-        let total: u64 = members.iter().filter_map(|row| row.inner_n).sum();
+        let total: u64 = members.iter().filter_map(|row| row.own.inner_n).sum();
         if total == 0 {
             continue;
         }
-        let score = members.iter().filter_map(|row| Some(row.inner_n? as f64 * row.value?)).sum::<f64>() / total as f64;
-        let errors: Option<Vec<stats::interval::Leaf>> =
-            members.iter().map(|row| Some(stats::interval::Leaf { n: row.inner_n? as usize, stderr: row.stderr? })).collect();
+        let score = members.iter().filter_map(|row| Some(row.own.inner_n? as f64 * row.own.value?)).sum::<f64>() / total as f64;
+        let errors: Option<Vec<stats::interval::Leaf>> = members
+            .iter()
+            .map(|row| Some(stats::interval::Leaf { n: row.own.inner_n? as usize, stderr: row.own.stderr? }))
+            .collect();
         let stderr = match errors {
             Some(errors) if total as usize > errors.len() => {
                 let pooled = stats::interval::pooled_group_stderr(&errors);
-                Some(pooled.map_err(ReportError::stats(format!("pooled error of `{group}`")))?.stderr)
+                Some(pooled.map_err(ReportError::stats(format!("pooled error of `{name}`")))?.stderr)
             }
             _ => None,
         };
-        let inputs = hash_of_inputs(members.iter().map(|row| row.record_id.as_str()));
-        let row = Row {
-            record_id: String::new(),
-            task: Some(group.to_owned()),
+        rows.push(Row {
+            task: Some(name.to_owned()),
+            seed: members[0].own.seed,
             value: Some(score),
             inner_n: Some(total),
             stderr,
-            stderr_clustered: None,
-            derived_from: Some(inputs),
-            notes: Some(format!("size-weighted mean of {} leaves", members.len())),
-            ..members[0].clone()
-        };
-        rows.push(row.seal());
+            ..members[0].shared.clone()
+        });
     }
     Ok(rows)
 }
@@ -96,8 +96,8 @@ mod tests {
             stderr: Some(stderr),
             ..Row::default()
         };
-        let records = Records::new(vec![leaf("mmlu_a", 100, 0.5, 0.05), leaf("mmlu_b", 200, 0.8, 0.04)]);
-        let rows = pooled(&records, "mmlu", "mmlu_").unwrap();
+        let study = Study::new(vec![leaf("mmlu_a", 100, 0.5, 0.05), leaf("mmlu_b", 200, 0.8, 0.04)]);
+        let rows = pooled(&study, "mmlu", "mmlu_").unwrap();
         assert_eq!((rows.len(), rows[0].inner_n, rows[0].value), (1, Some(300), Some(0.7)));
         assert!((rows[0].stderr.unwrap() - 0.031_450_8).abs() < 1e-7);
     }
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_measured_group_is_left_alone() {
         let row = |task: &str| Row { task: Some(task.into()), value: Some(0.5), inner_n: Some(4), ..Row::default() };
-        let records = Records::new(vec![row("mmlu"), row("mmlu_a")]);
-        assert_eq!(pooled(&records, "mmlu", "mmlu_").unwrap(), Vec::new());
+        let study = Study::new(vec![row("mmlu"), row("mmlu_a")]);
+        assert_eq!(pooled(&study, "mmlu", "mmlu_").unwrap(), Vec::new());
     }
 }

@@ -4,6 +4,7 @@
 //! quality layout   task × subjects: value ± interval, n, paper beside ours, setting      table2 table3 table7 quality
 //! variant layout   variant × costs: value ± interval, relative to the reference          table1 table4 table5 table6 efficiency
 //! gains            paired differences with Holm's correction and the detectable size
+//! frontier         who is on the front of each cost, with its probability and hypervolume
 //! equal_budget     gain over naive scaling of the same cost, and the saving factor
 //! claims           what the paper claims, and what these records say
 //! ```
@@ -13,14 +14,18 @@
 
 pub mod claims;
 mod equal_budget;
+mod frontier;
 mod gains;
 pub mod groups;
 mod quality;
 pub mod variants;
 
+pub(crate) use groups::with_groups;
+pub(crate) use quality::primary_query;
+
 use crate::error::ReportError;
-use crate::frame::Records;
 use crate::paper::Paper;
+use crate::study::Study;
 use crate::table::TableData;
 
 /// A table that can be asked for by name.
@@ -32,7 +37,7 @@ pub trait Table {
     ///
     /// # Errors
     /// When an estimator refuses the values.
-    fn build(&self, records: &Records, paper: &Paper) -> Result<TableData, ReportError>;
+    fn build(&self, study: &Study, paper: &Paper) -> Result<TableData, ReportError>;
 }
 
 /// Every table, in the order of a report.
@@ -41,6 +46,7 @@ pub fn all() -> Vec<Box<dyn Table>> {
         Box::new(quality::Quality),
         Box::new(gains::Gains),
         Box::new(variants::EFFICIENCY),
+        Box::new(frontier::Frontier),
         Box::new(equal_budget::EqualBudgetTable),
         Box::new(variants::TABLE1),
         Box::new(quality::PaperQuality::TABLE2),

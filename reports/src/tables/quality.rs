@@ -7,16 +7,18 @@
 //!
 //! Source: measurement.md sections 9 and 13.
 
-use records::{RecordKind, Row, Source, Status};
+use std::collections::BTreeSet;
+
+use records::{RecordKind, Source};
 
 use super::groups::with_groups;
 use super::{Table, setting};
 use crate::compare::{Difference, correct, difference};
 use crate::error::ReportError;
-use crate::frame::Records;
 use crate::number::Scale;
 use crate::paper::{Paper, PaperRow, PaperTable};
 use crate::provenance::Provenance;
+use crate::study::{Group, Study};
 use crate::subject::{Found, Query, Subject, estimate, reference_of, subjects, titles};
 use crate::table::{BOLD_RULE, Content, TableCell, TableData, TableRow};
 
@@ -42,8 +44,8 @@ impl Table for PaperQuality {
         self.0
     }
 
-    fn build(&self, records: &Records, paper: &Paper) -> Result<TableData, ReportError> {
-        let records = &with_groups(records, paper)?;
+    fn build(&self, study: &Study, paper: &Paper) -> Result<TableData, ReportError> {
+        let study = &with_groups(study, paper)?;
         let source = paper.table(self.0).ok_or_else(|| ReportError::Definition {
             file: format!("reports/paper/{}.toml", self.0),
             what: "expected a table, found none".to_owned(),
@@ -54,11 +56,11 @@ impl Table for PaperQuality {
             .map(|row| Line {
                 group: row.group.clone(),
                 label: row.label.clone(),
-                query: primary_query(records, row),
+                query: primary_query(study, row),
                 paper: Some(row),
             })
             .collect();
-        build(records, self.0, &source.title, lines, Some(source))
+        build(study, self.0, &source.title, lines, Some(source))
     }
 }
 
@@ -70,16 +72,15 @@ impl Table for Quality {
         "quality"
     }
 
-    fn build(&self, records: &Records, paper: &Paper) -> Result<TableData, ReportError> {
-        let records = &with_groups(records, paper)?;
-        let mut keys: Vec<(&str, &str, Option<&str>)> = records
-            .rows()
-            .iter()
-            .filter(|row| is_score(row))
-            .filter_map(|row| Some((row.task.as_deref()?, row.metric.as_str(), row.filter.as_deref())))
+    fn build(&self, study: &Study, paper: &Paper) -> Result<TableData, ReportError> {
+        let study = &with_groups(study, paper)?;
+        let keys: BTreeSet<(&str, &str, Option<&str>)> = study
+            .groups()
+            .filter(|group| is_score(group))
+            .filter_map(|group| {
+                Some((group.shared.task.as_deref()?, group.shared.metric.as_str(), group.shared.filter.as_deref()))
+            })
             .collect();
-        keys.sort_unstable();
-        keys.dedup();
         let lines = keys
             .into_iter()
             .map(|(task, metric, filter)| Line {
@@ -89,31 +90,31 @@ impl Table for Quality {
                 paper: None,
             })
             .collect();
-        build(records, "quality", "Quality: every measured task and metric", lines, None)
+        build(study, "quality", "Quality: every measured task and metric", lines, None)
     }
 }
 
-/// Whether a row is a score of a model on a task.
-pub(super) fn is_score(row: &Row) -> bool {
+/// Whether rows are scores of a model on a task.
+pub(super) fn is_score(group: &Group) -> bool {
+    let row = &group.shared;
     row.task.is_some()
         && row.source == Source::Measured
-        && row.pair.is_none()
-        && row.worker.is_none()
+        && !group.is_by_worker
         && matches!(row.kind, RecordKind::Sample | RecordKind::Document)
 }
 
 /// Our task, metric and filter for a row of the paper: the first of its preferences that was measured.
-fn primary_query<'a>(records: &'a Records, row: &'a PaperRow) -> Query<'a> {
+pub(crate) fn primary_query<'a>(study: &'a Study, row: &'a PaperRow) -> Query<'a> {
     for task in &row.tasks {
         for metric in &row.metrics {
-            let found: Vec<&Row> = records
-                .rows()
-                .iter()
-                .filter(|other| other.task.as_deref() == Some(task.as_str()) && other.metric == *metric && is_score(other))
-                .collect();
+            let is_wanted = |group: &&Group| {
+                group.shared.task.as_deref() == Some(task.as_str()) && group.shared.metric == *metric && is_score(group)
+            };
+            let found: BTreeSet<Option<&str>> =
+                study.groups().filter(is_wanted).map(|group| group.shared.filter.as_deref()).collect();
             let Some(first) = found.first() else { continue };
-            let wanted = row.filter.as_deref().filter(|filter| found.iter().any(|row| row.filter.as_deref() == Some(filter)));
-            return Query { metric, task: Some(task), filter: wanted.or(first.filter.as_deref()) };
+            let wanted = row.filter.as_deref().filter(|filter| found.contains(&Some(filter)));
+            return Query { metric, task: Some(task), filter: wanted.or(*first) };
         }
     }
     let metric = row.metrics.first().map_or("", String::as_str);
@@ -121,14 +122,14 @@ fn primary_query<'a>(records: &'a Records, row: &'a PaperRow) -> Query<'a> {
 }
 
 fn build(
-    records: &Records,
+    study: &Study,
     name: &str,
     title: &str,
     lines: Vec<Line<'_>>,
     paper: Option<&PaperTable>,
 ) -> Result<TableData, ReportError> {
     let tasks: Vec<&str> = lines.iter().filter_map(|line| line.query.task).collect();
-    let all = subjects(records, |row| is_score(row) && row.task.as_deref().is_some_and(|task| tasks.contains(&task)));
+    let all = subjects(study, |group| is_score(group) && group.shared.task.as_deref().is_some_and(|task| tasks.contains(&task)));
     let mut table = TableData::new(name, title, Provenance::default());
     table.text_column("task", "Task");
     table.text_column("metric", "Metric");
@@ -144,9 +145,9 @@ fn build(
     if !all.is_empty() {
         table.text_column("setting", "Our setting");
     }
-    let gains = gains_of(records, &all, &lines)?;
+    let gains = gains_of(study, &all, &lines)?;
     for line in &lines {
-        let row = row_of(&mut table, records, &all, line, &gains, paper)?;
+        let row = row_of(&mut table, study, &all, line, &gains, paper)?;
         table.rows.push(row);
     }
     table.caption = caption(&table, paper, &all);
@@ -154,12 +155,12 @@ fn build(
 }
 
 /// Holm-corrected paired differences of every line and subject against its reference.
-fn gains_of(records: &Records, all: &[Subject], lines: &[Line<'_>]) -> Result<Vec<Difference>, ReportError> {
+fn gains_of(study: &Study, all: &[Subject], lines: &[Line<'_>]) -> Result<Vec<Difference>, ReportError> {
     let mut gains = Vec::new();
     for line in lines {
         for subject in all {
             if let Some(reference) = reference_of(subject, all).filter(|reference| *reference != subject) {
-                gains.extend(difference(records, reference, subject, line.query)?);
+                gains.extend(difference(study, reference, subject, line.query)?);
             }
         }
     }
@@ -169,7 +170,7 @@ fn gains_of(records: &Records, all: &[Subject], lines: &[Line<'_>]) -> Result<Ve
 
 fn row_of(
     table: &mut TableData,
-    records: &Records,
+    study: &Study,
     all: &[Subject],
     line: &Line<'_>,
     gains: &[Difference],
@@ -182,7 +183,7 @@ fn row_of(
     let mut cells = vec![TableCell::words(&line.label), TableCell::words(shown_metric)];
     let mut counts: Vec<String> = Vec::new();
     for subject in all {
-        let found = estimate(records, subject, line.query)?;
+        let found = estimate(study, subject, line.query)?;
         let scale = match &found {
             Found::Number(estimate) => Scale::of(&estimate.unit, [estimate.value]),
             _ => Scale::NONE,
@@ -210,11 +211,9 @@ fn row_of(
         }
     }
     if !all.is_empty() {
-        let like = records
-            .rows()
-            .iter()
-            .find(|row| is_score(row) && row.status == Status::Ok && all.iter().any(|subject| line.query.matches(row, subject)));
-        cells.push(like.map_or_else(|| Content::Missing.into(), |row| TableCell::words(setting(row))));
+        let like =
+            all.iter().flat_map(|subject| line.query.groups(study, subject)).find(|group| is_score(group) && group.is_ok());
+        cells.push(like.map_or_else(|| Content::Missing.into(), |group| TableCell::words(setting(&group.shared))));
     }
     Ok(TableRow { group: line.group.clone(), cells })
 }

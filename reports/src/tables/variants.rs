@@ -1,7 +1,7 @@
 //! Tables with one row per variant: costs beside quality, absolute and relative to the reference, the paper's numbers beside ours.
 //!
 //! ```text
-//! variant | measure … (value ± interval) | relative … (ratio or difference, 95 % interval) | paper …
+//! variant | measure … (value ± interval) | relative … (ratio or difference, 95 % interval) | paper … | our setting
 //! ```
 //! Table 1, 4, 5, 6 and the efficiency table are this one layout with different measures. Relative columns are paired (workers by pair
 //! or process, runs by seed); lower is never assumed better: bold follows the metric's direction.
@@ -12,14 +12,14 @@ use records::{Better, Row, Source};
 
 use super::Table;
 use super::quality::paper_cell;
-use crate::compare::{correct, difference, ratio};
-use crate::conditions::one_condition;
+use crate::compare::{correct, difference, ratio, why_no_ratio};
+use crate::conditions::{depends_on_machine, one_condition};
 use crate::error::ReportError;
-use crate::frame::Records;
 use crate::lint;
 use crate::number::{Scale, ratio_pct};
 use crate::paper::{Paper, PaperRow, PaperTable};
 use crate::provenance::Provenance;
+use crate::study::{Group, Study};
 use crate::subject::{Found, Query, Subject, display_variant, estimate, reference_of, subjects, titles, variant_rank};
 use crate::table::{BOLD_RULE, Content, NumberCell, TableCell, TableData, TableRow};
 
@@ -68,6 +68,7 @@ pub const TABLE1: VariantTable = VariantTable {
     measures: &[
         Measure { title: "Accuracy@1, average best", metrics: &["acc1_best", "acc1"], relative: Relative::Difference },
         Measure { title: "Accuracy@1, average final", metrics: &["acc1_final"], relative: Relative::Difference },
+        Measure { title: "Accuracy@5", metrics: &["acc5"], relative: Relative::Difference },
         Measure { title: "Params added, %", metrics: &["params_added_pct"], relative: Relative::No },
     ],
 };
@@ -126,16 +127,21 @@ impl Table for VariantTable {
         self.name
     }
 
-    fn build(&self, records: &Records, paper: &Paper) -> Result<TableData, ReportError> {
-        let narrowed = one_condition(records);
-        let records = &narrowed.records;
+    fn build(&self, study: &Study, paper: &Paper) -> Result<TableData, ReportError> {
+        let narrowed = one_condition(study);
+        let study = &narrowed.study;
         let metrics: Vec<&str> = self.measures.iter().flat_map(|measure| measure.metrics).copied().collect();
-        let all = subjects(records, |row| metrics.contains(&row.metric.as_str()));
+        let all = subjects(study, |group| metrics.contains(&group.shared.metric.as_str()));
         let published = self.paper.and_then(|name| paper.table(name));
-        let shown = self.shown(records, &all)?;
+        let shown = self.shown(study, &all)?;
         let mut table = TableData::new(self.name, self.title, Provenance::default());
         columns(&mut table, &shown, published);
-        let relative = relatives(&mut table, records, &all, &shown)?;
+        // The paper's setting stands in the caption, ours in each row.
+        let has_setting = published.is_some() && !all.is_empty();
+        if has_setting {
+            table.text_column("setting", "Our setting");
+        }
+        let relative = relatives(&mut table, study, &all, &shown)?;
         let mut used = Vec::new();
         for (at, (subject, title)) in all.iter().zip(titles(&all)).enumerate() {
             let row = published.and_then(|published| paper_row(published, subject, &used));
@@ -148,13 +154,20 @@ impl Table for VariantTable {
                 }
             }
             cells.extend(paper_cells(&mut table, published, row));
+            if has_setting {
+                cells.push(setting_of(study, subject, &metrics));
+            }
             table.rows.push(TableRow { group: None, cells });
         }
         for row in published.iter().flat_map(|published| &published.rows).filter(|row| !used.contains(&row.label)) {
-            let width = table.columns.len() - published.map_or(0, |published| published.columns.len() + 1);
+            let width =
+                table.columns.len() - published.map_or(0, |published| published.columns.len() + 1) - usize::from(has_setting);
             let mut cells = vec![TableCell::words(row.variant.as_deref().map_or(row.label.clone(), display_variant))];
             cells.resize(width, Content::Missing.into());
             cells.extend(paper_cells(&mut table, published, Some(row)));
+            if has_setting {
+                cells.push(Content::Missing.into());
+            }
             table.rows.push(TableRow { group: None, cells });
         }
         if let Some(published) = published {
@@ -173,14 +186,14 @@ impl Table for VariantTable {
 }
 
 impl VariantTable {
-    fn shown(&self, records: &Records, all: &[Subject]) -> Result<Vec<Shown>, ReportError> {
+    fn shown(&self, study: &Study, all: &[Subject]) -> Result<Vec<Shown>, ReportError> {
         let mut shown = Vec::new();
         for measure in self.measures {
-            let Some(metric) = measure.metrics.iter().copied().find(|metric| records.of_metric(metric).any(is_measured)) else {
+            let Some(metric) = measure.metrics.iter().copied().find(|metric| study.of_metric(metric).any(is_measured)) else {
                 continue;
             };
             let query = Query { metric, ..Query::default() };
-            let found = all.iter().map(|subject| estimate(records, subject, query)).collect::<Result<Vec<_>, _>>()?;
+            let found = all.iter().map(|subject| estimate(study, subject, query)).collect::<Result<Vec<_>, _>>()?;
             let numbers =
                 || found.iter().filter_map(|found| if let Found::Number(estimate) = found { Some(estimate) } else { None });
             let unit = numbers().next().map_or("", |estimate| estimate.unit.as_str());
@@ -217,8 +230,31 @@ fn caption(table: &TableData, shown: &[Shown], published: Option<&PaperTable>, i
     parts.join(" ")
 }
 
-fn is_measured(row: &Row) -> bool {
-    row.source == Source::Measured
+/// `demo; decoder 4 × 128; batch 8; sequence 128; f32`: how a subject was measured, where that is recorded.
+fn setting_of(study: &Study, subject: &Subject, metrics: &[&str]) -> TableCell {
+    let groups: Vec<&Group> = metrics.iter().flat_map(|metric| study.of_subject(&subject.name, metric)).collect();
+    let first = |get: fn(&Row) -> Option<String>| groups.iter().find_map(|group| get(&group.shared));
+    let number = |name: &str, value: Option<u64>| value.map(|value| format!("{name} {value}"));
+    let parts: Vec<String> = [
+        first(|row| row.tier.map(|tier| tier.as_str().to_owned())),
+        first(|row| {
+            let shape = row.num_hidden_layers.zip(row.hidden_size).map(|(layers, width)| format!(" {layers} × {width}"));
+            row.model_family.as_ref().map(|family| format!("{family}{}", shape.unwrap_or_default()))
+        }),
+        first(|row| row.dataset.clone().or_else(|| row.task.clone())),
+        number("image", groups.iter().find_map(|group| group.shared.image_size)),
+        number("batch", groups.iter().find_map(|group| group.shared.batch)),
+        number("sequence", groups.iter().find_map(|group| group.shared.sequence_length)),
+        first(|row| row.dtype.clone()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if parts.is_empty() { Content::Missing.into() } else { TableCell::words(parts.join("; ")) }
+}
+
+fn is_measured(group: &Group) -> bool {
+    group.shared.source == Source::Measured
 }
 
 fn columns(table: &mut TableData, shown: &[Shown], published: Option<&PaperTable>) {
@@ -249,7 +285,7 @@ fn columns(table: &mut TableData, shown: &[Shown], published: Option<&PaperTable
 /// Cells of the relative columns: one list per measure, one cell per subject.
 fn relatives(
     table: &mut TableData,
-    records: &Records,
+    study: &Study,
     all: &[Subject],
     shown: &[Shown],
 ) -> Result<Vec<Option<Vec<TableCell>>>, ReportError> {
@@ -270,8 +306,8 @@ fn relatives(
                 continue;
             }
             let cell = if shown.measure.relative == Relative::Ratio {
-                ratio_cell(table, records, reference, subject, query)?
-            } else if let Some(gain) = difference(records, reference, subject, query)? {
+                ratio_cell(table, study, reference, subject, query)?
+            } else if let Some(gain) = difference(study, reference, subject, query)? {
                 let text = signed(gain.difference / shown.scale.divisor, gain.interval, shown.scale.divisor);
                 let cell = number(gain.difference, gain.interval, &gain.unit, text);
                 gains.push(gain);
@@ -295,15 +331,15 @@ fn relatives(
 
 fn ratio_cell(
     table: &mut TableData,
-    records: &Records,
+    study: &Study,
     reference: &Subject,
     subject: &Subject,
     query: Query<'_>,
 ) -> Result<TableCell, ReportError> {
-    let Some(found) = ratio(records, reference, subject, query)? else {
-        return Ok(TableCell::missing(table.footnote("no common pairs with the reference")));
+    let Some(found) = ratio(study, reference, subject, query)? else {
+        return Ok(TableCell::missing(table.footnote(why_no_ratio(study, reference, subject, query))));
     };
-    let better = records.of_metric(query.metric).next().map_or(Better::None, |row| row.better);
+    let better = study.of_metric(query.metric).next().map_or(Better::None, |group| group.shared.better);
     let range = found.interval.map_or_else(String::new, |(low, high)| format!(" [{}, {}]", ratio_pct(low), ratio_pct(high)));
     let mut cell = number(
         found.ratio - 1.0,
@@ -311,7 +347,11 @@ fn ratio_cell(
         "1",
         format!("{}{range}", ratio_pct(found.ratio)),
     );
-    if found.interval.is_some() && found.n < stats::gate::MIN_PAIRS {
+    let is_timed = study.of_subject(&subject.name, query.metric).any(|group| depends_on_machine(&group.shared));
+    if let Some(profile) = with_assertions(study, subject, query.metric).filter(|_| is_timed) {
+        cell.footnotes
+            .push(table.footnote(format!("times of a build with debug assertions (profile `{profile}`): shown, not judged")));
+    } else if found.interval.is_some() && found.n < stats::gate::MIN_PAIRS {
         let words = format!("{} pairs: shown, not judged (at least {})", found.n, stats::gate::MIN_PAIRS);
         cell.footnotes.push(table.footnote(words));
     } else if let Some((low, high)) = found.interval {
@@ -322,6 +362,12 @@ fn ratio_cell(
         };
     }
     Ok(cell)
+}
+
+/// The build profile of a subject's rows, where it has debug assertions.
+fn with_assertions<'a>(study: &'a Study, subject: &Subject, metric: &str) -> Option<&'a str> {
+    let profile = study.of_subject(&subject.name, metric).find_map(|group| group.shared.cargo_profile.as_deref())?;
+    (profile != "release").then_some(profile)
 }
 
 fn number(value: f64, interval: Option<(f64, f64)>, unit: &str, text: String) -> TableCell {

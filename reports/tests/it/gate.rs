@@ -179,6 +179,21 @@ fn another_machine_on_one_side_is_not_comparable() {
 }
 
 #[test]
+fn pairs_of_two_machines_are_not_pooled() {
+    let mut rows = timed(0.0, 20, 0, 0.001);
+    for row in &mut rows {
+        row.host_fingerprint = Some(if row.pair >= Some(10) { "m2" } else { "m1" }.into());
+    }
+    let report = run("[[rule]]\nname='a'\nmetric='train_step_s'\nkind='noisy'\n", rows, Vec::new());
+    assert_eq!(report.verdict, Verdict::NotComparable);
+    assert!(
+        report.rules[0].cells[0].reason.contains("differs between pairs: `m1` and `m2`"),
+        "{}",
+        report.rules[0].cells[0].reason
+    );
+}
+
+#[test]
 fn budgets_hold_a_variant_against_its_own_plain_model() {
     let rules = "[[rule]]\nname='b'\nmetric='train_step_s'\nkind='budget'\nlimit=0.05\nlooks=[10]\nwhere={subject='s-*'}\n";
     assert_eq!(verdict(rules, timed(0.0, 10, 0, 0.001), vec![]), Verdict::Pass);

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use reports::{Paper, Records, ReportOptions, build_report, plots};
+use reports::{Paper, ReportOptions, Study, build_report, plots};
 
-use crate::synthetic::{records, study, sweep};
+use crate::synthetic::{rows, study, sweep};
 
 fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
@@ -30,10 +30,10 @@ fn options() -> ReportOptions {
 #[test]
 fn two_renders_are_byte_identical_whatever_the_order_of_rows() {
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let written = build_report(&records(), a.path(), &options()).unwrap();
-    let mut rows = study();
+    let written = build_report(&study(), a.path(), &options()).unwrap();
+    let mut rows = rows();
     rows.reverse();
-    build_report(&Records::new(rows), b.path(), &options()).unwrap();
+    build_report(&Study::new(rows), b.path(), &options()).unwrap();
     let (left, right) = (tree(a.path()), tree(b.path()));
     assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>());
     for (name, bytes) in &left {
@@ -45,7 +45,7 @@ fn two_renders_are_byte_identical_whatever_the_order_of_rows() {
 #[test]
 fn the_folder_holds_every_kind_of_file() {
     let folder = tempfile::tempdir().unwrap();
-    build_report(&records(), folder.path(), &options()).unwrap();
+    build_report(&study(), folder.path(), &options()).unwrap();
     let files = tree(folder.path());
     for name in [
         "index.html",
@@ -69,7 +69,7 @@ fn the_folder_holds_every_kind_of_file() {
 #[test]
 fn the_page_loads_nothing_and_carries_what_the_figures_say() {
     let folder = tempfile::tempdir().unwrap();
-    build_report(&records(), folder.path(), &options()).unwrap();
+    build_report(&study(), folder.path(), &options()).unwrap();
     let html = std::fs::read_to_string(folder.path().join("index.html")).unwrap();
     // The XML namespace is a name, not an address that a browser loads.
     let rest = html.replace("http://www.w3.org/2000/svg", "");
@@ -91,13 +91,13 @@ fn the_page_loads_nothing_and_carries_what_the_figures_say() {
 #[test]
 fn a_hostile_name_stays_text_everywhere() {
     let name = "x<script>alert(1)</script>|y\\input{z}\"";
-    let mut rows = study();
+    let mut rows = rows();
     for row in rows.iter_mut().filter(|row| row.variant.as_deref() == Some("rw")) {
         row.subject = Some(name.to_owned());
         row.record_id = String::new();
     }
     let folder = tempfile::tempdir().unwrap();
-    build_report(&Records::new(rows), folder.path(), &options()).unwrap();
+    build_report(&Study::new(rows), folder.path(), &options()).unwrap();
     for (file, bytes) in tree(folder.path()) {
         let text = String::from_utf8_lossy(&bytes);
         let extension = file.rsplit('.').next().unwrap_or_default();
@@ -113,7 +113,7 @@ fn a_hostile_name_stays_text_everywhere() {
 #[test]
 fn a_report_without_rows_shows_the_published_numbers_alone() {
     let folder = tempfile::tempdir().unwrap();
-    build_report(&Records::default(), folder.path(), &options()).unwrap();
+    build_report(&Study::default(), folder.path(), &options()).unwrap();
     let files = tree(folder.path());
     assert!(!files.keys().any(|name| name.starts_with("plots/")));
     let text = String::from_utf8_lossy(&files["tables/table5.md"]).into_owned();
@@ -131,21 +131,66 @@ fn sweeps_draw_rank_and_latency_with_their_data() {
     let latency = plots::draw(Some("latency"), &sweep(), &paper, plots::PlotOptions::default()).unwrap();
     assert_eq!(
         latency.iter().map(|figure| (figure.name.as_str(), figure.data.rows.len())).collect::<Vec<_>>(),
-        [("latency_prefill_s", 9)]
+        [("latency_prefill_s", 9), ("latency_ttft_s", 9), ("latency_tpot_s", 9)]
     );
+}
+
+#[test]
+fn memory_is_split_into_what_the_accounting_knows_and_the_rest() {
+    let paper = Paper::load().unwrap();
+    let figures = plots::draw(Some("memory"), &sweep(), &paper, plots::PlotOptions::default()).unwrap();
+    assert_eq!(figures.iter().map(|figure| figure.name.as_str()).collect::<Vec<_>>(), ["memory_training", "memory_inference"]);
+    // Plain, steady: 27 MB = 4 weights + 4 gradients + 8 moments + 11 rest.
+    let row = &figures[0].data.rows[2];
+    let values: Vec<f64> = row.cells[2..].iter().map(|cell| cell.value().unwrap()).collect();
+    assert_eq!((row.cells[1].text().as_str(), values), ("steady", vec![27e6, 4e6, 4e6, 8e6, 11e6]));
+    let inference = &figures[1].data.rows[1];
+    assert_eq!(inference.cells[3..].iter().map(|cell| cell.value().unwrap()).collect::<Vec<_>>(), [4e6, 0.0, 0.0, 5e6]);
+}
+
+#[test]
+fn the_heat_map_has_a_cell_per_variant_and_rank() {
+    let paper = Paper::load().unwrap();
+    let heat = &plots::draw(Some("heat"), &sweep(), &paper, plots::PlotOptions::default()).unwrap()[0];
+    let cells: Vec<(String, String)> = heat.data.rows.iter().map(|row| (row.cells[0].text(), row.cells[1].text())).collect();
+    // RW has no rank; LR and RW+LR have five each.
+    assert_eq!(cells.len(), 11);
+    assert_eq!(cells[0], ("RW".to_owned(), "—".to_owned()));
+    assert_eq!(cells[10], ("RW+LR".to_owned(), "64".to_owned()));
+    // RW+LR at 16: 3.0 − 2.943 plus a scatter of at most 0.002: better, whatever the direction of the metric.
+    let gain = heat.data.rows[8].cells[2].value().unwrap();
+    assert!((gain - 0.057).abs() < 0.003, "{gain}");
+}
+
+#[test]
+fn event_files_hold_every_step_of_every_run() {
+    let folder = tempfile::tempdir().unwrap();
+    build_report(&study(), folder.path(), &options()).unwrap();
+    let files = tree(folder.path());
+    let name = "tensorboard/lm-tiny-rw+lr-s1/events.out.tfevents.0.laurel";
+    // Read back by the framing alone: lengths lead from record to record to the end of the file.
+    let bytes = &files[name];
+    let (mut at, mut records) = (0, 0);
+    while at < bytes.len() {
+        let length = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        at += 8 + 4 + length as usize + 4;
+        records += 1;
+    }
+    assert_eq!((at, records), (bytes.len(), 1 + 20));
+    assert_eq!(files.keys().filter(|name| name.starts_with("tensorboard/")).count(), 15);
 }
 
 #[test]
 fn unknown_plots_are_named() {
     let message =
-        plots::draw(Some("pie"), &records(), &Paper::load().unwrap(), plots::PlotOptions::default()).unwrap_err().to_string();
-    assert_eq!(message, "unknown plot: `pie` (expected one of: pareto, overhead, curves, rank, latency)");
+        plots::draw(Some("pie"), &study(), &Paper::load().unwrap(), plots::PlotOptions::default()).unwrap_err().to_string();
+    assert_eq!(message, "unknown plot: `pie` (expected one of: pareto, overhead, curves, rank, heat, latency, memory)");
 }
 
 #[test]
 fn latex_collection_compiles_where_an_engine_exists() {
     let folder = tempfile::tempdir().unwrap();
-    build_report(&records(), folder.path(), &options()).unwrap();
+    build_report(&study(), folder.path(), &options()).unwrap();
     let run = std::process::Command::new("pdflatex")
         .args(["-interaction=nonstopmode", "-halt-on-error", "collection.tex"])
         .current_dir(folder.path().join("tables"))

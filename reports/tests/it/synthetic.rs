@@ -2,7 +2,7 @@
 //! fixed list, so every expected figure can be worked out by hand.
 
 use records::{Arm, Better, InnerStat, RecordKind, Row, Tier};
-use reports::Records;
+use reports::{Records, Study};
 
 /// Deterministic scatter in [−1, 1].
 pub(crate) const SCATTER: [f64; 12] = [0.1, -0.4, 0.7, -0.9, 0.3, -0.2, 0.9, -0.6, 0.5, -0.1, -0.7, 0.4];
@@ -139,7 +139,7 @@ fn control() -> Vec<Row> {
 }
 
 /// The whole study.
-pub(crate) fn study() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     let plain_ms = SUBJECTS[0].3;
     for (at, (variant, added, loss, ms)) in SUBJECTS.into_iter().enumerate() {
@@ -164,35 +164,60 @@ pub(crate) fn study() -> Vec<Row> {
     rows
 }
 
-/// The study as records.
+/// The study as records, for the gate.
 pub(crate) fn records() -> Records {
-    Records::new(study())
+    Records::new(rows())
 }
 
-/// A rank sweep of RW+LR with RW as its band, and prefill times at three prompt lengths.
-pub(crate) fn sweep() -> Records {
+/// The study as a report reads it.
+pub(crate) fn study() -> Study {
+    Study::new(rows())
+}
+
+/// A rank sweep of LR and RW+LR with RW as its band, prefill times at three prompt lengths, and peaks of the phases.
+pub(crate) fn sweep() -> Study {
+    Study::new(sweep_rows())
+}
+
+/// The rows of the sweep. As in a real one, every cell of a variant has the same subject name and its rank in a column.
+pub(crate) fn sweep_rows() -> Vec<Row> {
     let mut rows = Vec::new();
-    for (at, (rank, loss)) in [(4, 2.958), (8, 2.951), (16, 2.943), (32, 2.944), (64, 2.953)].into_iter().enumerate() {
-        for (seed, number) in [0, 1, 2].into_iter().enumerate() {
-            let row = Row {
-                subject: Some(format!("lm-tiny-rw+lr-r{rank}")),
-                residual_rank: Some(rank),
-                seed: Some(number),
-                ..base("rw+lr")
-            };
-            rows.push(metric(row, "val_loss", loss + 0.002 * SCATTER[seed + at]));
+    for (variant, shift) in [("lr", 0.006), ("rw+lr", 0.0)] {
+        for (at, (rank, loss)) in [(4, 2.958), (8, 2.951), (16, 2.943), (32, 2.944), (64, 2.953)].into_iter().enumerate() {
+            for (seed, number) in [0, 1, 2].into_iter().enumerate() {
+                let row = Row { residual_rank: Some(rank), seed: Some(number), ..base(variant) };
+                rows.push(metric(row, "val_loss", loss + shift + 0.002 * SCATTER[seed + at]));
+            }
         }
     }
-    for (seed, scatter) in [0, 1, 2].into_iter().zip(SCATTER) {
-        rows.push(metric(Row { seed: Some(seed), ..base("rw") }, "val_loss", 2.96 + 0.002 * scatter));
+    for (variant, loss) in [("plain", 3.0), ("rw", 2.96)] {
+        for (seed, scatter) in [0, 1, 2].into_iter().zip(SCATTER) {
+            rows.push(metric(Row { seed: Some(seed), ..base(variant) }, "val_loss", loss + 0.002 * scatter));
+        }
     }
     for (variant, factor) in [("plain", 1.0), ("rw", 1.01), ("rw+lr", 1.04)] {
         for length in [64_u64, 256, 512] {
             for (worker, scatter) in SCATTER.iter().enumerate() {
                 let row = Row { worker: Some(worker as u32), prompt_length: Some(length), ..base(variant) };
-                rows.push(metric(row, "prefill_s", 1e-5 * length as f64 * factor * (1.0 + 0.02 * scatter)));
+                let prefill_s = 1e-5 * length as f64 * factor * (1.0 + 0.02 * scatter);
+                rows.push(metric(row.clone(), "prefill_s", prefill_s));
+                rows.push(metric(row.clone(), "ttft_s", prefill_s + 1e-4));
+                rows.push(metric(row, "tpot_s", 2e-4 * factor * (1.0 + 1e-4 * length as f64) * (1.0 + 0.02 * scatter)));
             }
         }
+        for (name, bytes) in [
+            ("weights_bytes", 4e6),
+            ("train_state_bytes", 16e6),
+            ("peak_alloc_train_load_bytes", 4.2e6),
+            ("peak_alloc_first_step_bytes", 19e6 * factor),
+            ("peak_alloc_steady_bytes", 27e6 * factor),
+            ("peak_alloc_inference_load_bytes", 4.1e6),
+            ("peak_alloc_prefill_bytes", 9e6 * factor),
+            ("peak_alloc_decode_bytes", 5e6 * factor),
+        ] {
+            let row = Row { worker: Some(0), batch: Some(4), ..base(variant) };
+            rows.push(Row { metric: name.into(), unit: "bytes".into(), better: Better::Lower, value: Some(bytes), ..row });
+        }
     }
-    Records::new(rows)
+    rows
 }

@@ -112,6 +112,8 @@ impl Scorer {
                         MetricValue::Number(compare.score(&answer, &reference).map_err(|e| leaf.metric_error(doc, &e))?)
                     };
                     scores.metrics.insert(format!("exact_match,{}", filter.name), value);
+                    let is_primary = leaf.spec.primary_metric == format!("exact_match,{}", filter.name);
+                    scores.is_unparsed |= is_primary && answer == INVALID;
                     scores.answers.insert(filter.name.clone(), answer);
                 }
             }
@@ -123,7 +125,9 @@ impl Scorer {
             }
             Self::MinervaMath => {
                 let gold = math::minerva::normalize(text_field(leaf, doc, "answer")?);
-                let answer = math::minerva::normalize(&math::minerva::extract_answer(text));
+                let extracted = math::minerva::extract_answer(text);
+                scores.is_unparsed = extracted == math::minerva::INVALID;
+                let answer = math::minerva::normalize(&extracted);
                 scores.metrics.insert("math_exact".to_owned(), number(math::math_exact(&answer, &gold)));
                 scores.metrics.insert("math_equiv".to_owned(), number(math::math_equiv(&answer, &gold)));
                 scores.answers.insert("math".to_owned(), answer);

@@ -1,6 +1,7 @@
 //! The kinds of tasks: what is asked and how answers become numbers. One file per kind; a definition names its kind with `output` and `[scorer]`.
 
 use crate::definition::{Leaf, ScorerSection};
+use crate::dialogue::Dialogue;
 use crate::doc::{Aggregate, Doc, DocScores};
 use crate::error::TaskError;
 use crate::metrics::MetricError;
@@ -34,15 +35,20 @@ impl LeafTask {
 impl Leaf {
     /// The text before the continuation: description, shots, question.
     fn context(&self, doc: &Doc, shots: &[Doc]) -> Result<String, TaskError> {
-        let mut text = self.description.clone();
-        for shot in shots {
-            text.push_str(&self.templates.render("question", shot)?);
-            text.push_str(&self.target_delimiter);
-            text.push_str(&self.shot_target(shot)?);
-            text.push_str(&self.fewshot_delimiter);
-        }
-        text.push_str(&self.templates.render("question", doc)?);
-        Ok(text)
+        let parts = self.dialogue(doc, shots)?;
+        Ok(parts.description.clone() + &parts.joined())
+    }
+
+    /// The same in parts.
+    fn dialogue(&self, doc: &Doc, shots: &[Doc]) -> Result<Dialogue, TaskError> {
+        let shot = |shot| Ok((self.templates.render("question", shot)?, self.shot_target(shot)?));
+        Ok(Dialogue {
+            description: self.description.clone(),
+            shots: shots.iter().map(shot).collect::<Result<_, TaskError>>()?,
+            question: self.templates.render("question", doc)?,
+            target_delimiter: self.target_delimiter.clone(),
+            fewshot_delimiter: self.fewshot_delimiter.clone(),
+        })
     }
 
     /// What a shot answers: its gold option, or the rendered target.
@@ -96,6 +102,13 @@ impl Task for LeafTask {
                 let options = self.leaf.spec.generation.clone().unwrap_or_default();
                 Ok(vec![Request::GenerateUntil { context: self.leaf.context(doc, shots)?, options }])
             }
+        }
+    }
+
+    fn dialogue(&self, doc: &Doc, shots: &[Doc]) -> Result<Option<Dialogue>, TaskError> {
+        match self.leaf.spec.output {
+            OutputKind::LoglikelihoodRolling => Ok(None),
+            OutputKind::MultipleChoice | OutputKind::GenerateUntil => self.leaf.dialogue(doc, shots).map(Some),
         }
     }
 

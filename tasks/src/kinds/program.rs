@@ -38,7 +38,9 @@ pub(super) fn score(leaf: &Leaf, doc: &Doc, verdict: &Verdict) -> Result<DocScor
             let gold = leaf.templates.render("reference", doc)?;
             let gold: f64 =
                 gold.replace(',', "").parse().map_err(|_| leaf.response_error(doc, "gold answer", "a number", &gold))?;
-            printed_number(printed).is_some_and(|value| (value - gold).abs() < PRINTED_TOLERANCE)
+            let value = printed_number(printed);
+            scores.is_unparsed = value.is_none();
+            value.is_some_and(|value| (value - gold).abs() < PRINTED_TOLERANCE)
         }
         (_, Verdict::Pass { .. }) => true,
         _ => false,

@@ -16,6 +16,7 @@ use crate::definition::Leaf;
 use crate::error::TaskError;
 use crate::metrics::math::gold_answer;
 use crate::metrics::text::strip;
+use crate::spec::Profile;
 
 /// How a prompt file writes its examples.
 struct Form {
@@ -135,7 +136,14 @@ impl Loader for Gsm8kPal {
             return gsm8k::Gsm8k.candidates(leaf, role);
         }
         let own = ["gsm8k/pal/gsm8k_pal_shots.jsonl", "gsm8k/pal/math_prompts.py", "gsm8k/pal/prompt.txt"].map(str::to_owned);
-        own.into_iter().chain(stored_prompts("gsm8k_pal")).collect()
+        // Ours, when the published prompt is not there: the training split's own worked answers, as programs. Never in `compat`.
+        let made = gsm8k::Gsm8k.candidates(leaf, role).into_iter().filter(|_| leaf.profile == Profile::Canonical);
+        own.into_iter().chain(stored_prompts("gsm8k_pal")).chain(made).collect()
+    }
+
+    fn shots_note(&self, _leaf: &Leaf, file: &str) -> Option<String> {
+        let is_made = file.contains("train");
+        is_made.then(|| format!("the published programs (pal/prompt/math_prompts.py) were not found: the shots are worked answers of `{file}`, written as programs"))
     }
 
     fn records(&self, _leaf: &Leaf, role: Role, file: &Arc<str>, text: &str) -> Result<Vec<Record>, TaskError> {
@@ -147,7 +155,7 @@ impl Loader for Gsm8kPal {
             return gsm8k::document(record).map(Some);
         }
         let question = record.filled_text("question")?;
-        if origin == Origin::Bundled {
+        if origin == Origin::Bundled || !record.fields.contains_key("program") {
             let fields = gsm8k::document(record)?;
             let number = fields["answer_number"].as_str().unwrap_or_default().replace(',', "");
             let program = worked_program(question, record.text("answer")?, &number);

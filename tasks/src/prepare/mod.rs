@@ -70,6 +70,8 @@ pub struct TaskData {
     pub fewshot_pool: Vec<Doc>,
     /// Why the pool is empty although the task has one; an error only when shots are asked for.
     pub fewshot_missing: Option<String>,
+    /// What the shots are when they are not the published ones.
+    pub fewshot_note: Option<String>,
     /// SHA-256 over the lines `<sha256>  <path>\n` of the files, sorted by path.
     pub dataset_sha256: String,
     /// The files.
@@ -124,6 +126,11 @@ pub(crate) trait Loader: Sync {
         _files: &mut Vec<DataFile>,
     ) -> Result<Vec<Doc>, TaskError> {
         Ok(docs)
+    }
+
+    /// What the shots of this file are, when they are not the published ones.
+    fn shots_note(&self, _leaf: &Leaf, _file: &str) -> Option<String> {
+        None
     }
 
     /// What the split's file holds and where it is published, for the error that it is missing.
@@ -211,12 +218,13 @@ fn load_leaf(leaf: &Leaf, source: DataSource<'_>) -> Result<TaskData, TaskError>
             Err(error) => return Err(error),
         }
     };
+    let fewshot_note = files.iter().find_map(|file| loader(leaf.loader).shots_note(leaf, &file.path));
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let mut digest = Sha256::new();
     for file in &files {
         digest.update(format!("{}  {}\n", file.sha256, file.path));
     }
-    Ok(TaskData { docs, fewshot_pool, fewshot_missing, dataset_sha256: hex(&digest.finalize()), files })
+    Ok(TaskData { docs, fewshot_pool, fewshot_missing, fewshot_note, dataset_sha256: hex(&digest.finalize()), files })
 }
 
 fn load_split(leaf: &Leaf, role: Role, source: DataSource<'_>, files: &mut Vec<DataFile>) -> Result<Vec<Doc>, TaskError> {

@@ -23,6 +23,7 @@ fn data(count: usize, pool: usize) -> TaskData {
         docs: docs("test", count),
         fewshot_pool: docs("train", pool),
         fewshot_missing: None,
+        fewshot_note: None,
         dataset_sha256: String::new(),
         files: Vec::new(),
     }

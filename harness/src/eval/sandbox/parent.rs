@@ -245,6 +245,10 @@ impl Executor for PythonSandbox {
         let attempt = self.attempt(program, limits, Duration::ZERO);
         self.settle(attempt, program, limits)
     }
+
+    fn run_all(&mut self, programs: &[Program]) -> Vec<Verdict> {
+        Self::run_all(self, programs)
+    }
 }
 
 /// Gives the program to the bootstrap; the token as a write of its own, so that it is read as one.

@@ -1,4 +1,4 @@
-//! Peak memory of training and of inference, by phase, in two readings: what was asked for and what was resident.
+//! Peak memory of training and of inference, by phase, in three readings: what was asked for, what was resident, what the kernel charged.
 //!
 //! ```text
 //! training    load │ first step │ steps 2 … 4        peak_alloc_bytes, peak_rss_bytes: the largest of the phases
@@ -8,6 +8,7 @@
 //! train_state_bytes      = weights + gradients + two moments, all f32: 16 bytes per parameter
 //! activation_bytes_est   = peak_alloc_bytes − train_state_bytes − inputs
 //! ```
+//! A third reading is the control group's (`peak_cgroup_*`), where the worker can have one: it also counts page cache and children.
 //! Allocation is exact and repeats to the byte at one thread. Resident size is a sample, ± 1 MiB; between phases the heap is trimmed
 //! and the high-water mark reset, and where the kernel refuses that, phases are not told apart and their rows say so.
 //!
@@ -17,16 +18,19 @@ use super::request::Engine;
 use super::train_step::RATE_FRACTION;
 use super::{Kind, Probe, Work};
 use crate::measure::allocator::{self, Allocated};
+use crate::measure::cgroup::{CGROUP, WorkerGroup};
 use crate::measure::process::{self, Resident};
 use crate::measure::subject::Subject;
 use crate::measure::window::WindowSpec;
 use crate::train::step::train_step;
 use anyhow::ensure;
 use records::metric::{
-    ACTIVATION_BYTES_EST, PEAK_ALLOC_BYTES, PEAK_ALLOC_DELTA_BYTES, PEAK_RSS_BYTES, TRAIN_STATE_BYTES, WEIGHTS_BYTES,
+    ACTIVATION_BYTES_EST, PEAK_ALLOC_BYTES, PEAK_ALLOC_DELTA_BYTES, PEAK_CGROUP_BYTES, PEAK_RSS_BYTES, TRAIN_STATE_BYTES,
+    WEIGHTS_BYTES,
 };
 use records::row::Detail;
 use records::{Better, Inner, InnerStat, Measurement, Metric, Outcome, Reason};
+use std::path::Path;
 
 /// Steps of a training worker; optimizer state exists from the end of the first, so later ones are the steady state.
 const STEPS: usize = 4;
@@ -44,12 +48,26 @@ struct Phase {
 struct Phases {
     /// Whether the resident mark fell at each reset so far.
     are_separate: bool,
+    /// The worker's own control group, or why it has none.
+    group: Result<WorkerGroup, String>,
 }
 
 impl Phases {
     /// The first phase is running since the worker started.
     fn start() -> Self {
-        Self { are_separate: true }
+        let membership = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        Self { are_separate: true, group: WorkerGroup::enter(Path::new(CGROUP), &membership) }
+    }
+
+    /// The mark of the control group, over all phases: it cannot be reset.
+    fn group_row(&self, metric: Metric) -> Measurement {
+        let peak = self.group.as_ref().map_err(Clone::clone).and_then(WorkerGroup::peak_bytes);
+        let outcome = match peak {
+            Ok(peak) => bytes(peak as f64, InnerStat::Max),
+            Err(reason) => Outcome::Skipped(Reason::new(reason)),
+        };
+        let detail = Detail { memory_reading: Some("cgroup memory.peak".to_owned()), ..Detail::default() };
+        Measurement { detail: Some(detail), ..Measurement::new(metric, outcome) }
     }
 
     /// Ends the running phase and begins the next.
@@ -80,6 +98,11 @@ fn phase_metric(reading: &str, phase: &str) -> Metric {
 /// Largest single block of the prefill: shows that a low-rank map is never formed as D × D.
 fn largest_metric() -> Metric {
     Metric::new("largest_alloc_prefill_bytes", "bytes", Better::Lower).expect("name and unit agree")
+}
+
+/// [`PEAK_CGROUP_BYTES`] of an inference worker.
+fn inference_group_metric() -> Metric {
+    Metric::new("peak_cgroup_inference_bytes", "bytes", Better::Lower).expect("name and unit agree")
 }
 
 fn phase_metrics(phases: [&str; 3]) -> impl Iterator<Item = Metric> {
@@ -140,8 +163,15 @@ impl Probe for TrainMemory {
     }
 
     fn metrics(&self) -> Vec<Metric> {
-        let whole =
-            [PEAK_ALLOC_BYTES, PEAK_RSS_BYTES, PEAK_ALLOC_DELTA_BYTES, WEIGHTS_BYTES, TRAIN_STATE_BYTES, ACTIVATION_BYTES_EST];
+        let whole = [
+            PEAK_ALLOC_BYTES,
+            PEAK_RSS_BYTES,
+            PEAK_CGROUP_BYTES,
+            PEAK_ALLOC_DELTA_BYTES,
+            WEIGHTS_BYTES,
+            TRAIN_STATE_BYTES,
+            ACTIVATION_BYTES_EST,
+        ];
         whole.into_iter().chain(phase_metrics(["train_load", "first_step", "steady"])).collect()
     }
 
@@ -171,6 +201,7 @@ impl Probe for TrainMemory {
         let mut rows = vec![
             alloc_row(PEAK_ALLOC_BYTES, peak),
             rss_row(PEAK_RSS_BYTES, resident, resident_outcome(resident)),
+            phases.group_row(PEAK_CGROUP_BYTES),
             alloc_row(PEAK_ALLOC_DELTA_BYTES, peak - load.allocated.live_bytes),
             exact(WEIGHTS_BYTES, weights),
             exact(TRAIN_STATE_BYTES, state),
@@ -205,7 +236,7 @@ impl Probe for InferenceMemory {
     }
 
     fn metrics(&self) -> Vec<Metric> {
-        phase_metrics(["prefill", "decode", "inference_load"]).chain([largest_metric()]).collect()
+        phase_metrics(["prefill", "decode", "inference_load"]).chain([largest_metric(), inference_group_metric()]).collect()
     }
 
     fn run(&self, subject: &mut Subject, _: &WindowSpec) -> anyhow::Result<Vec<Measurement>> {
@@ -227,6 +258,7 @@ impl Probe for InferenceMemory {
             rows.extend(phases.rows(name, &phase));
         }
         rows.push(alloc_row(largest_metric(), prefill.allocated.largest_bytes));
+        rows.push(phases.group_row(inference_group_metric()));
         Ok(rows)
     }
 }

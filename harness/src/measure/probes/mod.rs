@@ -5,23 +5,31 @@
 //! | [`params`] | exact | `params_*`, counted and in closed form; `weights_bytes` |
 //! | [`flops`] | exact | `flops_*`, in closed form and counted over the live matrices |
 //! | [`train_step`] | timing | `train_step_s`, `first_step_s`, rates |
+//! | [`train_split`] | timing | `train_step_fwd_s`, `train_step_bwd_s`, `train_step_opt_s` |
+//! | [`utilisation`] | timing | `gemm_utilisation`, `mfu`, the measured roofs |
 //! | [`prefill`] | timing | `prefill_s`, `prefill_tokens_per_s` |
 //! | [`ttft`] | timing | `ttft_s` |
 //! | [`decode`] | timing | `tpot_s`, `itl_*_s`, `decode_tokens_per_s`, `request_tokens_per_s`, `e2e_s`, `first_request_s` |
-//! | [`memory`] | memory | `peak_alloc_*`, `peak_rss_*` of training and of inference, with the state beside them |
+//! | [`energy`] | timing | `energy_step_j`, `energy_token_j`, `idle_power_w` |
+//! | [`memory`] | memory | `peak_alloc_*`, `peak_rss_*`, `peak_cgroup_*` of training and of inference, with the state beside them |
+//! | [`predicted_memory`] | memory | `peak_alloc_predicted_bytes` of a training step that does not fit |
 //! | [`ballast`] | memory | readings of a known amount of memory: shows that the others can be trusted |
 //!
 //! Definitions: measurement.md sections 3 to 7.
 
 pub mod ballast;
 pub mod decode;
+pub mod energy;
 pub mod flops;
 pub mod memory;
 pub mod params;
+pub mod predicted_memory;
 pub mod prefill;
 pub mod request;
+pub mod train_split;
 pub mod train_step;
 pub mod ttft;
+pub mod utilisation;
 
 use super::subject::Subject;
 use super::window::WindowSpec;
@@ -76,23 +84,42 @@ pub trait Probe: Sync {
 }
 
 /// Every probe, in the order of a run.
-pub fn probes() -> [&'static dyn Probe; 9] {
+pub fn probes() -> [&'static dyn Probe; 14] {
     [
         &params::Params,
         &flops::Flops,
         &train_step::TrainStep,
+        &train_split::TrainSplit,
+        &utilisation::Utilisation,
         &prefill::Prefill,
         &ttft::Ttft,
         &decode::Decode,
+        &energy::TrainEnergy,
+        &energy::RequestEnergy,
         &memory::TrainMemory,
         &memory::InferenceMemory,
+        &predicted_memory::PredictedMemory,
         &ballast::Ballast,
     ]
 }
 
 /// Names of [`probes()`], in the same order.
-pub const PROBES: &[&str] =
-    &["params", "flops", "train_step", "prefill", "ttft", "decode", "train_memory", "inference_memory", "ballast"];
+pub const PROBES: &[&str] = &[
+    "params",
+    "flops",
+    "train_step",
+    "train_split",
+    "utilisation",
+    "prefill",
+    "ttft",
+    "decode",
+    "train_energy",
+    "request_energy",
+    "train_memory",
+    "inference_memory",
+    "predicted_memory",
+    "ballast",
+];
 
 /// The probe of that name.
 pub fn by_name(name: &str) -> Option<&'static dyn Probe> {

@@ -20,7 +20,7 @@ use records::{InnerStat, Measurement, Metric};
 /// Share of the peak learning rates.
 pub(super) const RATE_FRACTION: f64 = 1e-3;
 /// Different steps' inputs that are used in turn.
-const DISTINCT_STEPS: u64 = 16;
+pub(super) const DISTINCT_STEPS: u64 = 16;
 
 /// The probe.
 #[derive(Debug)]

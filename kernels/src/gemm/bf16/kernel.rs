@@ -8,16 +8,19 @@
 //! `VDPBF16PS`). Every function here is compiled with the features named in its attribute and called only after
 //! [`super::has_dot_products`] found them: that is the safety argument of the calls between them.
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm256_mask_storeu_epi16, _mm256_maskz_loadu_epi16, _mm512_add_ps, _mm512_castsi512_ps,
-    _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_si512,
-    _mm512_mask_storeu_epi32, _mm512_mask_storeu_ps, _mm512_maskz_loadu_epi16, _mm512_maskz_loadu_ps, _mm512_mul_ps,
-    _mm512_or_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4,
-    _mm512_slli_epi32, _mm512_sub_ps, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m256bh, __m256i, __m512, __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_mask_storeu_epi16, _mm256_maskz_loadu_epi16,
+    _mm512_add_ps, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps,
+    _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mask_storeu_epi32, _mm512_mask_storeu_ps, _mm512_maskz_loadu_epi16,
+    _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_sub_ps, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::mem::transmute;
 
-use super::Numbers;
+use super::{Numbers, Target};
 
+/// Bytes that packing reads ahead: too many lines at once for the processor to see each as a stream.
+const AHEAD: usize = 256;
 /// Rows of a register tile: with two vectors of columns 24 sums, enough to hide the latency of the instruction.
 pub(super) const ROWS: usize = 12;
 /// Columns of a register tile: two vectors.
@@ -26,10 +29,8 @@ pub(super) const COLUMNS: usize = 32;
 /// Where a tile's sums go.
 #[derive(Clone, Copy)]
 pub(super) struct Store {
-    /// First element of the tile's row 0, f32 or bf16.
-    pub(super) start: *mut u8,
-    /// Whether elements are bf16.
-    pub(super) is_bf16: bool,
+    /// First element of the tile's row 0.
+    pub(super) start: Target,
     /// Elements between rows.
     pub(super) row: usize,
     pub(super) alpha: f32,
@@ -96,15 +97,18 @@ unsafe fn tile_of<const R: usize>(sums: &[(*const u32, *const u32)], pairs: usiz
                 } else {
                     _mm512_fmadd_ps(sum, alpha, _mm512_maskz_loadu_ps(mask, store.bias.add(half * 16)))
                 };
-                if store.is_bf16 {
-                    let target = store.start.cast::<i16>().add(offset);
-                    _mm256_mask_storeu_epi16(target, mask, transmute::<_, _>(_mm512_cvtneps_pbh(y)));
-                } else {
-                    let target = store.start.cast::<f32>().add(offset);
-                    if store.adds {
-                        y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, target));
+                match store.start {
+                    Target::Bf16(start) => {
+                        let y = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(y));
+                        _mm256_mask_storeu_epi16(start.add(offset).cast(), mask, y);
                     }
-                    _mm512_mask_storeu_ps(target, mask, y);
+                    Target::F32(start) => {
+                        let target = start.add(offset);
+                        if store.adds {
+                            y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, target));
+                        }
+                        _mm512_mask_storeu_ps(target, mask, y);
+                    }
                 }
             }
         }
@@ -150,7 +154,7 @@ pub(super) unsafe fn pack<const W: usize>(panel: Panel<'_>, target: &mut [u32]) 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn rest_of(x: __m512) -> __m512 {
     // SAFETY: both types are 32 bytes of plain numbers.
-    let bits = _mm512_cvtepu16_epi32(unsafe { transmute(_mm512_cvtneps_pbh(x)) });
+    let bits = _mm512_cvtepu16_epi32(unsafe { transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)) });
     _mm512_sub_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits)))
 }
 
@@ -160,6 +164,7 @@ fn rest_of(x: __m512) -> __m512 {
 /// `valid` numbers are readable at the address.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+#[allow(clippy::cast_ptr_alignment, reason = "the address is that of an f32 where the format is f32")]
 unsafe fn pairs_of<const F32: bool>(at: *const u8, valid: usize, rest: bool) -> __m512i {
     // SAFETY: masked lanes are not read; the vector types are the same 64 bytes.
     unsafe {
@@ -170,7 +175,7 @@ unsafe fn pairs_of<const F32: bool>(at: *const u8, valid: usize, rest: bool) -> 
             if rest {
                 (low, high) = (rest_of(low), rest_of(high));
             }
-            transmute(_mm512_cvtne2ps_pbh(high, low))
+            transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
         } else if rest {
             _mm512_setzero_si512()
         } else {
@@ -193,13 +198,14 @@ unsafe fn pack_steps<const W: usize, const F32: bool>(p: Panel<'_>, numbers: *co
             let valid = (p.k - k0).min(32);
             let mut rows = [_mm512_setzero_si512(); 16];
             for (i, row) in rows.iter_mut().enumerate().take(p.count.saturating_sub(first)) {
-                // SAFETY: line `first + i` exists and holds `valid` numbers from k0.
+                // SAFETY: line `first + i` exists and holds `valid` numbers from k0; a prefetch reads nothing.
                 unsafe {
                     let at = numbers.add((p.start + (first + i) * p.line + k0) * size);
+                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
                     *row = pairs_of::<F32>(at, valid, p.rest);
                 }
             }
-            let columns = transpose(rows);
+            let columns = transpose(&rows);
             for (c, column) in columns.iter().enumerate().take(valid.div_ceil(2)) {
                 // SAFETY: pair k0/2 + c exists; the mask ends at the panel's width.
                 unsafe { _mm512_mask_storeu_epi32(target.add((k0 / 2 + c) * W + first).cast(), mask, *column) };
@@ -219,7 +225,7 @@ unsafe fn lines_of<const F32: bool>(at: *const u8, mask: u16, rest: bool) -> __m
     unsafe {
         if F32 {
             let x = _mm512_maskz_loadu_ps(mask, at.cast());
-            _mm512_cvtepu16_epi32(transmute(_mm512_cvtneps_pbh(if rest { rest_of(x) } else { x })))
+            _mm512_cvtepu16_epi32(transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(if rest { rest_of(x) } else { x })))
         } else if rest {
             _mm512_setzero_si512()
         } else {
@@ -256,7 +262,7 @@ unsafe fn pack_lines<const W: usize, const F32: bool>(p: Panel<'_>, numbers: *co
 /// 16 x 16 transposition of 32-bit numbers: pairs, then quads, then 128-bit lanes change places.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn transpose(rows: [__m512i; 16]) -> [__m512i; 16] {
+fn transpose(rows: &[__m512i; 16]) -> [__m512i; 16] {
     let mut quads = [_mm512_setzero_si512(); 16]; // lane L of quads[4i + j]: column 4L + j of rows 4i..4i + 4
     for i in 0..4 {
         let r = &rows[4 * i..4 * i + 4];

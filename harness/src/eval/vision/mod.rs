@@ -1,0 +1,192 @@
+//! Classifying pictures: the tasks `cifar10`, `imagenette` and `imagenet1k`, and sets of one's own.
+//!
+//! ```text
+//! picture --transform of the model--> logits --score--> acc1, acc5, cross_entropy      label = index among the model's outputs
+//! ```
+//! - [`task`]: the tasks, and which one a set belongs to. - [`classes`]: from a set's class folders to a model's outputs.
+//! - [`model`]: checkpoints as classifiers. - [`score`]: logits to metrics.
+//!
+//! Results have the form of every other evaluation ([`super::results`]): a picture is a document, its request holds the picture's name, its
+//! label, the five best classes and the log-likelihood of the label. tasks.md section 7.1.
+
+pub mod classes;
+pub mod model;
+pub mod score;
+pub mod task;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use candle_core::Device;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use tasks::{DocScores, Profile};
+
+pub use self::model::Classifier;
+use self::score::RealLabels;
+pub use self::task::{DEFINITION, TASKS, VisionTask, is_task};
+use super::results::{Evaluation, ModelOutcome, RunOutcome};
+use super::runner::{NotRun, Outcome, Sample, TaskResult};
+use crate::data::images::{ImageSet, Loader};
+
+/// What is evaluated on which pictures.
+#[derive(Debug)]
+pub struct VisionPlan {
+    /// Suite, if one was named.
+    pub suite: Option<String>,
+    /// Tasks asked; empty for whatever the set is.
+    pub tasks: Vec<String>,
+    /// The pictures.
+    pub set: Arc<ImageSet>,
+    /// Digest of the set.
+    pub dataset_sha256: String,
+    /// Ids of the 1,000 classes in order, where a file names them.
+    pub class_index: Option<Vec<String>>,
+    /// Reassessed labels of the ImageNet validation pictures.
+    pub real_labels: Option<RealLabels>,
+    /// First pictures only.
+    pub limit: Option<usize>,
+    /// Pictures in a forward pass; changes no score.
+    pub batch_size: usize,
+    /// Threads that decode.
+    pub workers: usize,
+    /// Where to compute.
+    pub device: Device,
+}
+
+/// Evaluates each model in turn.
+///
+/// # Errors
+/// A set that fits none of the tasks asked, classes that do not fit a model, pictures that cannot be read.
+pub fn evaluate(plan: &VisionPlan, models: &[Classifier]) -> anyhow::Result<Evaluation> {
+    let set = &plan.set;
+    let task = task::of_set(set.classes(), &plan.tasks).with_context(|| format!("cannot evaluate on `{}`", set.name))?;
+    let name = task.map_or_else(|| set.name.clone(), |task| task.name.to_owned());
+    let mut outcomes: Vec<ModelOutcome> = Vec::new();
+    for model in models {
+        let outputs = classes::outputs(
+            set.classes(),
+            task,
+            model.network.config().num_classes,
+            model.classes.as_deref(),
+            plan.class_index.as_deref(),
+        )
+        .with_context(|| format!("cannot evaluate model `{}` on `{}`", model.name, set.name))?;
+        let mut tasks = vec![(name.clone(), classify(plan, model, task, &name, &outputs)?)];
+        for other in plan.tasks.iter().filter(|other| **other != name) {
+            tasks.push((other.clone(), Err(NotRun::Missing(format!("the pictures of `{}` are those of `{name}`", set.name)))));
+        }
+        let run = RunOutcome {
+            chat: None,
+            seed: model.seed,
+            params_total: model.params_total,
+            flops_forward: Some(model.flops_forward()),
+            weights_digest: model.weights_digest.clone(),
+            folder: model.folder.clone(),
+            tokenizer_sha256: String::new(),
+            base: model.base.clone(),
+            tasks,
+        };
+        // Runs of one config are seeds of one subject.
+        match outcomes.iter_mut().find(|other| other.name == model.name) {
+            Some(other) if model.seed.is_some() && other.runs.iter().all(|run| run.seed.is_some() && run.seed != model.seed) => {
+                other.runs.push(run);
+            }
+            Some(_) => bail!("two models are called `{}`: results are keyed by name; rename one file", model.name),
+            None => outcomes.push(ModelOutcome { name: model.name.clone(), runs: vec![run] }),
+        }
+    }
+    let profile = Profile::Canonical;
+    Ok(Evaluation {
+        suite: plan.suite.clone(),
+        profile,
+        settings: serde_json::Map::new(),
+        groups: Vec::new(),
+        sandbox: None,
+        models: outcomes,
+    })
+}
+
+fn classify(
+    plan: &VisionPlan,
+    model: &Classifier,
+    task: Option<&VisionTask>,
+    name: &str,
+    outputs: &[u32],
+) -> anyhow::Result<Outcome> {
+    let set = &plan.set;
+    let mut loader =
+        Loader::evaluate(Arc::clone(set), &model.transform, plan.batch_size, plan.limit, plan.workers, &plan.device)?;
+    let count = plan.limit.map_or(set.len(), |limit| limit.min(set.len()));
+    let bar = progress_bar(&format!("{}: {name}", model.name), count);
+    let (mut scores, mut samples) = (Vec::new(), Vec::new());
+    while let Some(batch) = loader.next_batch()? {
+        bar.inc(plan.batch_size as u64);
+        if batch.labels.is_empty() {
+            continue;
+        }
+        let logits: Vec<Vec<f32>> = model.network.forward(&batch.images, models::resnet::Mode::Eval)?.to_vec2()?;
+        for ((logits, &label), &index) in logits.iter().zip(&batch.labels).zip(&batch.ids) {
+            let id = set.id(index as usize);
+            let label = outputs[label as usize];
+            let score = score::score(logits, label).with_context(|| format!("picture `{id}`"))?;
+            let real = plan.real_labels.as_ref().map(|real| real.of(id)).transpose()?;
+            let metrics = score.metrics(real);
+            samples.push(Sample {
+                verdict: None,
+                doc_id: index as usize,
+                seed: model.seed,
+                requests: vec![json!({ "image": id, "label": label, "top": score.top, "loglikelihood": -score.cross_entropy })],
+                metrics: metrics.clone(),
+                error: None,
+            });
+            scores.push(DocScores {
+                is_unparsed: false,
+                doc_id: index as usize,
+                metrics,
+                answers: BTreeMap::new(),
+                gold: Some(label as usize),
+                chosen: score.top.first().map(|&class| class as usize),
+                verdict: None,
+                cluster_id: None,
+            });
+        }
+    }
+    bar.finish_and_clear();
+    for bad in set.bad().into_iter().filter(|bad| bad.index < count) {
+        samples.push(Sample {
+            verdict: None,
+            doc_id: bad.index,
+            seed: model.seed,
+            requests: vec![json!({ "image": bad.id })],
+            metrics: BTreeMap::new(),
+            error: Some(bad.reason),
+        });
+    }
+    samples.sort_by_key(|sample| sample.doc_id);
+    if scores.is_empty() {
+        return Ok(Err(NotRun::Failed(format!("none of {count} pictures could be decoded"))));
+    }
+    Ok(Ok(Box::new(TaskResult {
+        fewshot_note: None,
+        spec: task::spec(task, name, set.split.as_deref(), model.network.config().num_classes),
+        num_fewshot: 0,
+        limit: plan.limit,
+        aggregates: score::aggregate(&scores)?,
+        failed: count - scores.len(),
+        scores,
+        truncated: 0,
+        boundary: 0,
+        samples,
+        dataset_sha256: plan.dataset_sha256.clone(),
+    })))
+}
+
+fn progress_bar(label: &str, count: usize) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(count as u64), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} pictures  {per_sec}  {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    bar.set_prefix(label.to_owned());
+    bar
+}

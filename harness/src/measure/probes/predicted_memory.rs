@@ -1,0 +1,136 @@
+//! Training memory of a network that is not run: accounting over two depths of it that are.
+//!
+//! ```text
+//! rest(n)     = peak_alloc(n layers, steps ≥ 2) − 16·params(n)                                 activations, gradients' scratch, inputs
+//! predicted   = 16·params(N) + rest(n₁) + (N − n₁)·(rest(n₂) − rest(n₁))/(n₂ − n₁)             n₁ = max(1, lookback), n₂ = n₁ + 1
+//! ```
+//! Layers are alike from the one that sees a full history on, and a step keeps its activations until its gradients exist, so the rest
+//! grows by a constant per layer; the state (weights, gradients, two moments in f32) is the closed form's. Width, vocabulary, batch and
+//! sequence are the real ones, so only depth is extrapolated; of a step's micro-batches two are run. The metric has a name of its own: a
+//! prediction never stands among measured peaks. The tests compare it with measured peaks of a depth that fits.
+//!
+//! Source: measurement.md section 7.
+
+use super::train_step::RATE_FRACTION;
+use super::{Kind, Probe, Work};
+use crate::measure::allocator;
+use crate::measure::subject::Subject;
+use crate::measure::window::WindowSpec;
+use crate::train::step::train_step;
+use anyhow::ensure;
+use laurel::AugmentConfig;
+use models::{DecoderConfig, ModelConfig};
+use records::metric::PEAK_ALLOC_PREDICTED_BYTES;
+use records::{InnerStat, Measurement, Metric, Outcome};
+
+/// Bytes of weight, gradient and two moments of a parameter, all f32.
+const STATE_BYTES_PER_PARAM: i64 = 16;
+/// Steps of each depth: the state is complete from the end of the first.
+const STEPS: usize = 3;
+
+/// The probe.
+#[derive(Debug)]
+pub struct PredictedMemory;
+
+/// Depths that are run for a prediction.
+pub fn depths(config: &DecoderConfig) -> [usize; 2] {
+    let lookback = config.residual.augment.iter().map(|term| match term {
+        AugmentConfig::Previous { lookback, .. } => *lookback,
+        _ => 1,
+    });
+    let first = lookback.max().unwrap_or(1).max(1);
+    [first, first + 1]
+}
+
+/// The same network with another number of layers.
+pub fn with_depth(config: &DecoderConfig, layers: usize) -> DecoderConfig {
+    DecoderConfig { num_hidden_layers: layers, extra_layers: 0, ..config.clone() }
+}
+
+/// The line through two depths' rests, at a third depth.
+fn extrapolate(depths: [usize; 2], rests: [i64; 2], layers: usize) -> f64 {
+    let per_layer = (rests[1] - rests[0]) as f64 / (depths[1] as f64 - depths[0] as f64);
+    rests[0] as f64 + (layers as f64 - depths[0] as f64) * per_layer
+}
+
+impl Probe for PredictedMemory {
+    fn name(&self) -> &'static str {
+        "predicted_memory"
+    }
+
+    fn about(&self) -> &'static str {
+        "peak allocated bytes of a training step, predicted from two depths that fit"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Memory
+    }
+
+    fn work(&self) -> Work {
+        Work::Training
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        vec![PEAK_ALLOC_PREDICTED_BYTES]
+    }
+
+    fn run(&self, subject: &mut Subject, _: &WindowSpec) -> anyhow::Result<Vec<Measurement>> {
+        let whole = subject.decoder().clone();
+        // A third micro-batch needs no more memory than the second, whose gradients are added to those of the first.
+        subject.config.grad_accum = subject.config.grad_accum.min(2);
+        // One base for both depths: buffers that the kernels keep from one step to the next belong to the peaks of both.
+        let base = allocator::read().live_bytes;
+        let depths = depths(&whole);
+        let mut rests = [0; 2];
+        for (rest, layers) in rests.iter_mut().zip(depths) {
+            let config = with_depth(&whole, layers);
+            let state = STATE_BYTES_PER_PARAM * config.num_params().total.cast_signed() as i64;
+            subject.config.model = ModelConfig::Decoder(config);
+            *rest = steady_peak_bytes(subject)? - base - state;
+        }
+        subject.config.model = ModelConfig::Decoder(whole.clone());
+        let state = STATE_BYTES_PER_PARAM * whole.num_params().total.cast_signed() as i64;
+        let value = state as f64 + extrapolate(depths, rests, whole.num_layers());
+        let notes =
+            format!("predicted: state in closed form, the rest from {} and {} layers run at full width", depths[0], depths[1]);
+        Ok(vec![Measurement {
+            notes: Some(notes),
+            ..Measurement::new(PEAK_ALLOC_PREDICTED_BYTES, Outcome::of(value, InnerStat::Max, 1))
+        }])
+    }
+}
+
+/// Peak of the steps behind the first.
+fn steady_peak_bytes(subject: &Subject) -> anyhow::Result<i64> {
+    let mut training = subject.training(STEPS as u64)?;
+    for (number, batches) in training.steps.iter().enumerate() {
+        if number == 1 {
+            allocator::reset_peak();
+        }
+        let report = train_step(&training.model, &mut training.optimizer, batches, RATE_FRACTION)?;
+        ensure!(report.loss.is_finite(), "the step's loss is not finite: {report:?}");
+    }
+    Ok(allocator::read().peak_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use laurel::ResidualConfig;
+
+    #[test]
+    fn the_line_goes_through_both_depths() {
+        assert_eq!(extrapolate([1, 2], [100, 130], 16), 100.0 + 15.0 * 30.0);
+        assert_eq!(extrapolate([3, 4], [100, 90], 4), 90.0);
+    }
+
+    #[test]
+    fn depths_begin_where_the_history_is_full() {
+        let one = DecoderConfig::llama_1b;
+        assert_eq!(depths(&one()), [1, 2]);
+        let deep = one().with_residual(ResidualConfig::preset("rw+lr+pa", 4, 3).unwrap());
+        assert_eq!(depths(&deep), [3, 4]);
+        let wider = with_depth(&DecoderConfig { extra_layers: 1, ..one() }, 2);
+        assert_eq!((wider.num_layers(), wider.hidden_size), (2, 2048));
+    }
+}

@@ -1,7 +1,7 @@
 //! A training run on images as data: the keys of `configs/train/resnet*.toml`, in the same order; and the choice between it and
 //! a language-model run by the model's family.
 
-use super::train::{invalid_model, located, validate_name};
+use super::train::{invalid_model, located, validate_name, validate_positive, validate_seed};
 use super::{Invalid, OptimizerConfig, TrainConfig, project_root};
 use crate::data::images::{ImageTransform, OnBadImage, OpenOptions, set::DEFAULT_CACHE_BYTES};
 use models::{ImageModelConfig, InputShape, Model as _, ParamCount};
@@ -130,20 +130,14 @@ impl ImageTrainConfig {
     /// The first problem, with its key.
     pub fn validate(&self) -> Result<(), Invalid> {
         validate_name(&self.name)?;
-        for (key, value) in [
+        validate_seed(self.seed)?;
+        validate_positive(&[
             ("max_steps", self.max_steps),
             ("batch", self.batch as u64),
             ("grad_accum", self.grad_accum as u64),
             ("keep_checkpoints", self.keep_checkpoints as u64),
             ("data.workers", self.data.workers as u64),
-        ] {
-            if value == 0 {
-                return Err(Invalid::new(key, "at least 1", 0));
-            }
-        }
-        if i64::try_from(self.seed).is_err() {
-            return Err(Invalid::new("seed", "at most 9223372036854775807", self.seed));
-        }
+        ])?;
         for (key, value) in [("label_smoothing", self.label_smoothing), ("average_decay", self.average_decay)] {
             if !(0.0..1.0).contains(&value) {
                 return Err(Invalid::new(key, "a number from 0 up to but not 1", value));

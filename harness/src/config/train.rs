@@ -214,19 +214,13 @@ impl TrainConfig {
     /// The first problem, with its key.
     pub fn validate(&self) -> Result<(), Invalid> {
         validate_name(&self.name)?;
-        for (key, value) in [
+        validate_seed(self.seed)?;
+        validate_positive(&[
             ("max_steps", self.max_steps),
             ("batch", self.batch as u64),
             ("grad_accum", self.grad_accum as u64),
             ("keep_checkpoints", self.keep_checkpoints as u64),
-        ] {
-            if value == 0 {
-                return Err(Invalid::new(key, "at least 1", 0));
-            }
-        }
-        if i64::try_from(self.seed).is_err() {
-            return Err(Invalid::new("seed", "at most 9223372036854775807", self.seed));
-        }
+        ])?;
         if self.data.sequence_length < 2 {
             return Err(Invalid::new("data.sequence_length", "at least 2 tokens", self.data.sequence_length));
         }
@@ -300,6 +294,19 @@ pub(super) fn validate_name(name: &str) -> Result<(), Invalid> {
     let is_file_name =
         !name.is_empty() && !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_+.".contains(c));
     if is_file_name { Ok(()) } else { Err(Invalid::new("name", "letters, digits, `-`, `_`, `+` and `.`", format!("`{name}`"))) }
+}
+
+/// Rows keep a seed as a signed number.
+pub(super) fn validate_seed(seed: u64) -> Result<(), Invalid> {
+    if i64::try_from(seed).is_ok() { Ok(()) } else { Err(Invalid::new("seed", "at most 9223372036854775807", seed)) }
+}
+
+/// Numbers by key of which none may be zero.
+pub(super) fn validate_positive(values: &[(&str, u64)]) -> Result<(), Invalid> {
+    match values.iter().find(|(_, value)| *value == 0) {
+        Some((key, _)) => Err(Invalid::new(*key, "at least 1", 0)),
+        None => Ok(()),
+    }
 }
 
 /// A model's complaint with its key below `model`.

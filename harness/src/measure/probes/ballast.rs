@@ -33,6 +33,10 @@ impl Probe for Ballast {
         "ballast"
     }
 
+    fn is_default(&self) -> bool {
+        false // it checks the instrument
+    }
+
     fn about(&self) -> &'static str {
         "a known amount of memory: checks the memory readings themselves"
     }

@@ -77,6 +77,11 @@ pub trait Probe: Sync {
     /// When the subject cannot be built or gives a wrong answer.
     fn run(&self, subject: &mut Subject, window: &WindowSpec) -> anyhow::Result<Vec<Measurement>>;
 
+    /// Whether a `measure` that names no probe takes it.
+    fn is_default(&self) -> bool {
+        true
+    }
+
     /// Whether it only counts.
     fn is_exact(&self) -> bool {
         self.kind() == Kind::Exact

@@ -58,6 +58,10 @@ impl Probe for PredictedMemory {
         "predicted_memory"
     }
 
+    fn is_default(&self) -> bool {
+        false // it is for what does not fit
+    }
+
     fn about(&self) -> &'static str {
         "peak allocated bytes of a training step, predicted from two depths that fit"
     }

@@ -20,6 +20,12 @@ const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 /// Cubic coefficient of the tanh approximation (same source).
 const GELU_CUBIC: f64 = 0.044715;
 
+/// `max(x, 0)` as the fused operations have it: NaN stays, and no gradient passes where the result is zero. Candle's own gives 0 for
+/// NaN and passes the gradient at 0.
+fn relu(x: &Tensor) -> Result<Tensor> {
+    x.le(0.)?.where_cond(&x.zeros_like()?, x)
+}
+
 /// Half-precision inputs are normalised and reduced in f32, as the published models do.
 fn wide(dtype: DType) -> DType {
     match dtype {
@@ -205,7 +211,7 @@ pub fn merge(args: &Merge<'_>) -> Result<Tensor> {
         Some(ab) => (fx.broadcast_mul(&wide(&ab.get(0)?)?)? + residual.broadcast_mul(&wide(&ab.get(1)?)?)?)?,
         None => (fx + residual)?,
     };
-    if args.relu { merged.relu() } else { Ok(merged) }
+    if args.relu { relu(&merged) } else { Ok(merged) }
 }
 
 /// `a + b`, see [`crate::add`].

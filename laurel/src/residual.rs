@@ -165,7 +165,8 @@ impl Residual {
             Some(fx2) => self.mix.merge(&(fx + fx2)?, &residual)?,
             None => self.mix.merge(fx, &residual)?,
         };
-        if relu { merged.relu() } else { Ok(merged) }
+        // candle's own relu turns NaN into 0 and passes the gradient at 0, the fused merge does neither
+        if relu { merged.le(0.)?.where_cond(&merged.zeros_like()?, &merged) } else { Ok(merged) }
     }
 
     /// The same in one pass: a map of `x` itself inside it, the first halves of other maps before it.

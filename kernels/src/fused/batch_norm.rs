@@ -386,7 +386,8 @@ fn add_relu_of<T: Element>(a: &[T], b: &[T]) -> CpuStorage {
     T::storage(y)
 }
 
-fn passed_of<T: Element>(y: &[T], g: &[T]) -> Vec<T> {
+/// The gradient `g` where ReLU let `y` pass, else zero.
+pub(super) fn passed_of<T: Element>(y: &[T], g: &[T]) -> Vec<T> {
     let mut d = output_of::<T>(g.len());
     let target = Disjoint::new(&mut d);
     map_pieces(g.len(), 1, |start, end| {

@@ -18,6 +18,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 use half::bf16;
 use rayon::prelude::*;
 
+use super::batch_norm::passed_of;
 use super::cast;
 use crate::access::{F32Ref, f32s, is_fast, output, tensor};
 use crate::element::{Element, Lock, elements, in_f32, is_element, output_of, tensor_of, with_element};
@@ -326,7 +327,8 @@ impl MergeOp {
     }
 
     fn gradients(&self, x: &Tensor, y: &Tensor, grad: &Tensor, wanted: [bool; 3]) -> Result<[Option<Tensor>; 3]> {
-        let grad = if self.relu { passed(y, &grad.contiguous()?)? } else { grad.contiguous()? };
+        let grad = grad.contiguous()?;
+        let grad = if self.relu { tensor(passed_of::<f32>(&F32Ref::new(y)?, &F32Ref::new(&grad)?), y.dims())? } else { grad };
         with_element!(self.fx, T => self.backward::<T>(x, &grad, wanted))
     }
 
@@ -459,23 +461,8 @@ impl MergeOp {
 multiversion! {
     fn clamp<S>(y: &mut [f32]) {
         for y in y {
-            *y = y.max(0.);
-        }
-    }
-}
-
-/// The gradient where the output is positive.
-fn passed(y: &Tensor, grad: &Tensor) -> Result<Tensor> {
-    let (ys, g) = (F32Ref::new(y)?, F32Ref::new(grad)?);
-    let mut out = output(g.len());
-    out.par_chunks_mut(PIECE).zip(ys.par_chunks(PIECE).zip(g.par_chunks(PIECE))).for_each(|(out, (y, g))| pass(y, g, out));
-    tensor(out, grad.dims())
-}
-
-multiversion! {
-    fn pass<S>(y: &[f32], g: &[f32], out: &mut [f32]) {
-        for ((out, &y), &g) in out.iter_mut().zip(y).zip(g) {
-            *out = if y > 0. { g } else { 0. };
+            // a comparison with NaN is false: NaN stays
+            *y = if *y < 0. { 0. } else { *y };
         }
     }
 }

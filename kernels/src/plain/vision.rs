@@ -61,7 +61,7 @@ pub fn conv2d_inference(
         }
         None => y,
     };
-    if relu { y.relu() } else { Ok(y) }
+    if relu { super::relu(&y) } else { Ok(y) }
 }
 
 /// Batch norm with the statistics of the batch, see [`crate::batch_norm_train`].
@@ -76,7 +76,7 @@ pub fn batch_norm_train(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64, rel
     let centred = flat.broadcast_sub(&mean)?;
     let variance = centred.sqr()?.mean_keepdim(0)?;
     let y = centred.broadcast_div(&(&variance + eps)?.sqrt()?)?.broadcast_mul(gamma)?.broadcast_add(beta)?;
-    let y = if relu { y.relu()? } else { y };
+    let y = if relu { super::relu(&y)? } else { y };
     let unbiased = (variance.squeeze(0)?.detach() * (rows as f64 / (rows - 1) as f64))?;
     Ok((y.reshape(x.shape())?, mean.squeeze(0)?.detach(), unbiased))
 }
@@ -95,13 +95,13 @@ pub fn batch_norm_eval(
     check::batch_norm("batch_norm_eval", x, &vectors)?;
     let scale = (gamma / (variance.detach() + eps)?.sqrt()?)?;
     let y = x.broadcast_sub(&mean.detach())?.broadcast_mul(&scale)?.broadcast_add(beta)?;
-    if relu { y.relu() } else { Ok(y) }
+    if relu { super::relu(&y) } else { Ok(y) }
 }
 
 /// `max(a + b, 0)`, see [`crate::add_relu`].
 pub fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     check::same_shape("add_relu", "b", a, b)?;
-    (a + b)?.relu()
+    super::relu(&(a + b)?)
 }
 
 /// Largest element of each window, see [`crate::max_pool2d`].

@@ -158,8 +158,30 @@ fn nan_passes_through_every_operation() {
     assert!(has_nan(&kernels::batch_norm_train(&x, &c, &c, 1e-5, true).unwrap().0));
     assert!(has_nan(&kernels::batch_norm_eval(&x, &c, &c, &c, &c.sqr().unwrap(), 1e-5, true).unwrap()));
     assert!(has_nan(&kernels::add_relu(&x, &x).unwrap()));
+    assert!(has_nan(&kernels::merge(&kernels::Merge { relu: true, ..kernels::Merge::plain(&x, &x) }).unwrap()));
     assert!(has_nan(&kernels::max_pool2d(&x, 3, 2, 1).unwrap()));
     assert!(has_nan(&kernels::global_avg_pool(&x).unwrap()));
+    assert!(has_nan(&plain::conv2d_inference(&x, &weight, None, None, true, &config).unwrap()));
+    assert!(has_nan(&plain::batch_norm_train(&x, &c, &c, 1e-5, true).unwrap().0));
+    assert!(has_nan(&plain::batch_norm_eval(&x, &c, &c, &c, &c.sqr().unwrap(), 1e-5, true).unwrap()));
+    assert!(has_nan(&plain::add_relu(&x, &x).unwrap()));
+    assert!(has_nan(&plain::merge(&kernels::Merge { relu: true, ..kernels::Merge::plain(&x, &x) }).unwrap()));
+}
+
+#[test]
+fn a_relu_passes_no_gradient_where_its_output_is_zero() {
+    // sums −1, 0, 1 and NaN; candle's own relu passes the gradient at 0 and turns NaN into 0
+    let x = Var::new(&[-1f32, 0., 1., f32::NAN], &candle_core::Device::Cpu).unwrap();
+    let zero = x.as_tensor().zeros_like().unwrap();
+    let merged = |f: fn(&kernels::Merge<'_>) -> Result<Tensor>| {
+        f(&kernels::Merge { relu: true, ..kernels::Merge::plain(&zero, &x) }).unwrap()
+    };
+    let sums = [kernels::add_relu(&x, &zero).unwrap(), plain::add_relu(&x, &zero).unwrap()];
+    for y in sums.into_iter().chain([merged(kernels::merge), merged(plain::merge)]) {
+        let (found, grads) = (numbers(&y), y.sum_all().unwrap().backward().unwrap());
+        assert!(found[..3] == [0., 0., 1.] && found[3].is_nan(), "{found:?}");
+        assert_eq!(numbers(grads.get(&x).unwrap()), [0., 0., 1., 1.]);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 use laurel::init::ParameterRng;
 use laurel::{
@@ -27,6 +27,11 @@ fn built(config: &ResidualConfig, features: usize, axis: FeatureAxis, dtype: DTy
 
 /// A merge after `earlier` further writes of random activations.
 fn merge_with_history(residual: &Residual, x: &Tensor, fx: &Tensor, earlier: usize) -> Result<Tensor> {
+    residual.merge(fx, None, &stream_with_history(residual, x, earlier)?)
+}
+
+/// A stream at `x` after `earlier` further writes.
+fn stream_with_history(residual: &Residual, x: &Tensor, earlier: usize) -> Result<ResidualStream> {
     let plain = built(&ResidualConfig::default(), 1, FeatureAxis::Last, x.dtype()).1;
     let mut stream = ResidualStream::start(if earlier == 0 { x.clone() } else { (x * 0.3)? }, residual.needs());
     for i in 1..=earlier {
@@ -35,7 +40,7 @@ fn merge_with_history(residual: &Residual, x: &Tensor, fx: &Tensor, earlier: usi
         stream.write(&plain, &step)?;
     }
     stream.observe(&(x * 0.5)?);
-    residual.merge(fx, None, &stream)
+    Ok(stream)
 }
 
 fn difference(a: &Tensor, b: &Tensor) -> f64 {
@@ -195,6 +200,42 @@ fn randomised(config: &ResidualConfig, features: usize, axis: FeatureAxis) -> (V
         laurel::init::fill(&parameter.name, &parameter.tensor, values).unwrap();
     }
     (variables, residual)
+}
+
+#[test]
+fn a_second_part_and_a_relu_are_those_of_the_plain_merge() {
+    for name in PRESETS {
+        let config = ResidualConfig::preset(name, 2, 3).unwrap();
+        for (axis, dims) in [(FeatureAxis::Last, vec![2, 3, 6]), (FeatureAxis::Channels, vec![2, 6, 3, 4])] {
+            let (_variables, residual) = randomised(&config, 6, axis);
+            let [x, fx, fx2] = ["x", "fx", "fx2"].map(|name| random(name, &dims, DType::F64));
+            let mut stream = stream_with_history(&residual, &x, 2).unwrap();
+            let sum = residual.merge(&(&fx + &fx2).unwrap(), None, &stream).unwrap();
+            assert!(difference(&residual.merge(&fx, Some(&fx2), &stream).unwrap(), &sum) < 1e-12, "{name} {axis:?}");
+            let merged = residual.merge(&fx, None, &stream).unwrap();
+            let clipped = merged.maximum(0.0).unwrap();
+            assert!(difference(&merged, &clipped) > 0.1, "{name} {axis:?}: nothing to clip");
+            assert!(difference(&residual.merge_relu(&fx, &stream).unwrap(), &clipped) < 1e-12, "{name} {axis:?}");
+            stream.write_sum(&residual, &fx, &fx2).unwrap();
+            assert!(difference(stream.current(), &sum) < 1e-12, "{name} {axis:?}");
+        }
+    }
+}
+
+#[test]
+fn the_relu_behind_a_merge_keeps_nan_and_passes_no_gradient_at_zero() {
+    for axis in [FeatureAxis::Last, FeatureAxis::Channels] {
+        let (_variables, residual) = built(&ResidualConfig::default(), 2, axis, DType::F32);
+        // sums −1, 0, 1 and NaN; two features on either axis
+        let fx = Var::from_vec(vec![-1f32, 0., 1., f32::NAN], &[1, 2, 1, 2], &Device::Cpu).unwrap();
+        let stream = ResidualStream::start(fx.as_tensor().zeros_like().unwrap(), residual.needs());
+        let y = residual.merge_relu(&fx, &stream).unwrap();
+        let grads = y.sum_all().unwrap().backward().unwrap();
+        let numbers = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let found = numbers(&y);
+        assert!(found[..3] == [0., 0., 1.] && found[3].is_nan(), "{axis:?}: {found:?}");
+        assert_eq!(numbers(grads.get(&fx).unwrap()), [0., 0., 1., 1.], "{axis:?}");
+    }
 }
 
 proptest! {

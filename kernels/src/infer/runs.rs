@@ -127,6 +127,9 @@ impl KvPiece {
 
     /// `result[r, :] += Σₗ weights[l, r]·values[l, :]` of one head for a block of weights `[len, 12]`.
     fn add_weighted(&self, head: usize, len: usize, block: &[f32], rows: usize, result: &mut [f32]) {
+        if len == 0 {
+            return;
+        }
         let width = self.value_width();
         let values = &self.values[head * self.capacity * width..(head * self.capacity + len) * width];
         for column in (0..width).step_by(COLUMNS) {

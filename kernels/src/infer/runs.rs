@@ -195,7 +195,12 @@ fn as_f32(t: &Tensor) -> Result<Tensor> {
 pub fn attention_runs(q: &Tensor, runs: &[AttentionRun<'_>], scale: f64) -> Result<Tensor> {
     let (n, heads, d) = q.dims3()?;
     let total: usize = runs.iter().map(|run| run.new_tok).sum();
-    let Some(first) = runs.first() else { return q.to_dtype(candle_core::DType::F32) };
+    let Some(first) = runs.first() else {
+        if n > 0 {
+            bail!("attention_runs: argument `q`: expected no rows for no runs, found {:?}", q.dims());
+        }
+        return as_f32(q);
+    };
     let kv_heads = first.own.kv_heads;
     let pieces = || runs.iter().flat_map(|run| run.before.iter().copied().chain([run.own]));
     let fits = total == n && kv_heads > 0 && heads % kv_heads == 0;

@@ -137,6 +137,8 @@ fn runs_that_do_not_fit_their_pieces_are_refused() {
     let run = |new_tok| AttentionRun { before: Vec::new(), own: &piece, new_tok };
     assert!(attention_runs(&x, &[run(2)], 1.).is_ok());
     assert!(attention_runs(&x, &[run(1)], 1.).is_err());
+    assert!(attention_runs(&x, &[], 1.).unwrap_err().to_string().contains("found [2, 1, 4]"));
+    assert_eq!(attention_runs(&x.narrow(0, 0, 0).unwrap(), &[], 1.).unwrap().dims(), [0, 1, 4]);
     assert!(attention_runs(&random(&[3, 1, 4], 0), &[run(3)], 1.).unwrap_err().to_string().contains("3 new positions"));
 }
 

@@ -21,6 +21,8 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId, bail};
@@ -39,10 +41,11 @@ struct Note {
     backward: Box<Backward>,
 }
 
-#[derive(Default)]
 struct Notes {
-    notes: Vec<Note>,
-    /// Source of each reshaped tensor.
+    /// Of the tape that they belong to.
+    id: u64,
+    operations: Vec<Note>,
+    /// What each reshaped tensor was made of, which is no reshaped tensor itself.
     reshaped: HashMap<TensorId, Tensor>,
 }
 
@@ -50,14 +53,24 @@ thread_local! {
     static NOTES: RefCell<Option<Notes>> = const { RefCell::new(None) };
 }
 
-/// Notes the fused operations of this thread until it is dropped or consumed by [`Tape::backward`].
-pub struct Tape(());
+/// Notes the fused operations of this thread until it is dropped or consumed by [`Tape::backward`]. It stays on its thread.
+pub struct Tape {
+    id: u64,
+    _of_this_thread: PhantomData<*const ()>,
+}
 
 impl Tape {
     /// Starts noting. A tape that was already running on this thread is replaced.
     pub fn start() -> Self {
-        NOTES.with(|notes| *notes.borrow_mut() = Some(Notes::default()));
-        Self(())
+        static STARTED: AtomicU64 = AtomicU64::new(0);
+        let id = STARTED.fetch_add(1, Ordering::Relaxed);
+        NOTES.with(|notes| *notes.borrow_mut() = Some(Notes { id, operations: Vec::new(), reshaped: HashMap::new() }));
+        Self { id, _of_this_thread: PhantomData }
+    }
+
+    /// The notes, unless a newer tape has replaced them.
+    fn take(&self) -> Option<Notes> {
+        NOTES.with(|notes| notes.borrow_mut().take_if(|notes| notes.id == self.id))
     }
 
     /// Gradients of a scalar `loss` that was computed since the start, for every variable it depends on.
@@ -65,14 +78,13 @@ impl Tape {
     /// # Errors
     /// When an operation's backward fails.
     pub fn backward(self, loss: &Tensor) -> Result<GradStore> {
-        let Some(notes) = NOTES.with(|notes| notes.borrow_mut().take()) else {
-            bail!("Tape::backward: this thread's tape was replaced or consumed")
+        let Some(Notes { mut operations, reshaped, .. }) = self.take() else {
+            bail!("Tape::backward: a newer tape of this thread has replaced this one")
         };
-        let Notes { mut notes, reshaped } = notes;
         let mut gradients = Gradients { found: HashMap::new(), reshaped };
         gradients.deliver(loss, loss.ones_like()?)?;
-        while let Some(Note { output, backward }) = notes.pop() {
-            let Some(gradient) = gradients.found.remove(&output.id()) else { continue };
+        while let Some(Note { output, backward }) = operations.pop() {
+            let Some(gradient) = gradients.take(&output) else { continue };
             for (argument, gradient) in backward(&output, &gradient)? {
                 if let Some(gradient) = gradient {
                     gradients.deliver(&argument, gradient)?;
@@ -89,7 +101,7 @@ impl Tape {
 
 impl Drop for Tape {
     fn drop(&mut self) {
-        NOTES.with(|notes| *notes.borrow_mut() = None);
+        self.take();
     }
 }
 
@@ -99,6 +111,13 @@ struct Gradients {
 }
 
 impl Gradients {
+    /// The gradient of an operation's output. All operations after it are through: nothing arrives at reshaped forms of the output any
+    /// more, and they are forgotten, which would keep it in memory.
+    fn take(&mut self, output: &Tensor) -> Option<Tensor> {
+        self.reshaped.retain(|_, source| source.id() != output.id());
+        self.found.remove(&output.id())
+    }
+
     /// Adds a gradient to what arrived at `tensor`, or passes it on to the leaves `tensor` was made of.
     fn deliver(&mut self, tensor: &Tensor, gradient: Tensor) -> Result<()> {
         if tensor.is_variable() {
@@ -165,7 +184,8 @@ pub fn reshape(x: &Tensor, shape: impl Into<Shape>) -> Result<Tensor> {
     if x.track_op() && x.is_contiguous() && y.id() != x.id() {
         NOTES.with(|notes| {
             if let Some(notes) = &mut *notes.borrow_mut() {
-                notes.reshaped.insert(y.id(), x.clone());
+                let source = notes.reshaped.get(&x.id()).unwrap_or(x).clone();
+                notes.reshaped.insert(y.id(), source);
             }
         });
     }
@@ -192,7 +212,7 @@ pub(crate) fn note(
     let output = variable(storage, shape)?;
     NOTES.with(|notes| {
         if let Some(notes) = &mut *notes.borrow_mut() {
-            notes.notes.push(Note { output: output.clone(), backward: Box::new(backward) });
+            notes.operations.push(Note { output: output.clone(), backward: Box::new(backward) });
         }
     });
     Ok(output)
@@ -244,4 +264,27 @@ pub(crate) fn apply3(x1: &Tensor, x2: &Tensor, x3: &Tensor, op: impl CustomOp3 +
         let (d1, d2, d3) = op.bwd(&x1, &x2, &x3, y, gradient)?;
         Ok(vec![(x1, d1), (x2, d2), (x3, d3)])
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+
+    #[test]
+    fn reshaped_forms_of_an_output_are_forgotten_with_its_gradient() -> Result<()> {
+        let x = Var::new(&[1f32, 2., 3., 4.], &Device::Cpu)?;
+        let tape = Tape::start();
+        let (y, other) = (crate::silu(&x)?, crate::silu(&x)?);
+        let twice = reshape(&reshape(&y, (2, 2))?, (4, 1))?;
+        let kept = reshape(&other, (1, 4))?;
+        let reshaped = tape.take().map(|notes| notes.reshaped).unwrap_or_default();
+        assert_eq!(reshaped.len(), 3);
+        let mut gradients = Gradients { found: HashMap::new(), reshaped };
+        gradients.deliver(&twice, twice.ones_like()?)?;
+        assert_eq!(gradients.take(&y).map(|gradient| gradient.dims().to_vec()), Some(vec![4]));
+        assert_eq!(gradients.reshaped.keys().collect::<Vec<_>>(), [&kept.id()]);
+        Ok(())
+    }
 }

@@ -108,6 +108,16 @@ fn a_tape_ends_when_it_is_dropped_or_used() {
     assert!(first.backward(&loss).is_err());
 }
 
+#[test]
+fn the_end_of_a_replaced_tape_leaves_the_newer_one_alone() {
+    let x = Var::from_tensor(&random(&[3, 4], 0)).unwrap();
+    let (dropped, used, newest) = (Tape::start(), Tape::start(), Tape::start());
+    let loss = kernels::silu(&x).unwrap().sum_all().unwrap();
+    drop(dropped);
+    assert!(used.backward(&loss).is_err());
+    assert!(newest.backward(&loss).unwrap().get(&x).is_some());
+}
+
 /// One operation in bf16 with its reference: shapes, which arguments are bf16, both forms, tolerance.
 type Pair = (&'static str, Vec<Tensor>, Box<dyn Fn(&[Tensor]) -> Result<Tensor>>, Box<dyn Fn(&[Tensor]) -> Result<Tensor>>);
 

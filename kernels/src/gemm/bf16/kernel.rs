@@ -244,13 +244,14 @@ unsafe fn pack_lines<const W: usize, const F32: bool>(p: Panel<'_>, numbers: *co
     for first in (0..W).step_by(16) {
         let (mask, load) = (lanes(W - first), lanes(p.count.saturating_sub(first)));
         for pair in 0..p.k.div_ceil(2) {
+            // behind the last line the address may lie outside the numbers: nothing is read there
+            let at = numbers.wrapping_add((p.start + 2 * pair * p.step + first) * size);
             // SAFETY: the masked lines of steps 2·pair and, where it exists, 2·pair + 1 lie inside the numbers; the target has W
             // columns per pair.
             unsafe {
-                let at = numbers.add((p.start + 2 * pair * p.step + first) * size);
                 let mut bits = lines_of::<F32>(at, load, p.rest);
                 if 2 * pair + 1 < p.k {
-                    let second = lines_of::<F32>(at.add(p.step * size), load, p.rest);
+                    let second = lines_of::<F32>(at.wrapping_add(p.step * size), load, p.rest);
                     bits = _mm512_or_si512(bits, _mm512_slli_epi32::<16>(second));
                 }
                 _mm512_mask_storeu_epi32(target.add(pair * W + first).cast(), mask, bits);

@@ -35,7 +35,7 @@ pub struct CpuFeatures {
     pub avx512: bool,
     /// bf16 dot products (`VDPBF16PS`).
     pub avx512_bf16: bool,
-    /// bf16 matrix tiles. Reported only: no kernel uses them yet.
+    /// bf16 matrix tiles. No kernel uses them yet; where they are, [`crate::Numerics::F32Split`] splits its operands.
     pub amx_bf16: bool,
 }
 

@@ -1,11 +1,12 @@
 //! How matrix products are computed: a property of a model, carried by it and recorded with every result.
 //!
 //! ```text
-//! f32         f32 operands, f32 sums                                        relative error about 2e-7
-//! f32-split   each f32 operand as hi + lo, two bf16; hi·hi + hi·lo + lo·hi   about 5e-6     where tiles make it pay, else as f32
-//! bf16        operands rounded to bf16, f32 sums                             about 3e-3
+//! f32         f32 operands, f32 sums                                         error about 2e-7
+//! f32-split   each f32 operand as hi + lo, two bf16; hi·hi + hi·lo + lo·hi   typically 5e-6, at most 3·2⁻¹⁶     or as f32
+//! bf16        operands rounded to bf16, f32 sums                             typically 2e-3, at most 2⁻⁷
 //! ```
-//! Errors are of a product relative to `Σ|a·b|`. In `bf16` the activations between products are bf16 tensors too; the residual
+//! Errors are of a product relative to `Σ|a·b|`. `f32-split` is as `f32` on processors without matrix tiles (and below the level of
+//! AVX-512), where that is faster and closer. In `bf16` the activations between products are bf16 tensors too; the residual
 //! stream, parameters, their gradients and optimizer state stay f32, and norms, softmax and losses are reduced in f32.
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +17,7 @@ pub enum Numerics {
     /// f32 operands and sums.
     #[default]
     F32,
-    /// Three bf16 products of f32 operands split in two, f32 sums; f32 products on processors where those are faster.
+    /// Three bf16 products of f32 operands split in two, f32 sums; f32 products on processors without matrix tiles.
     F32Split,
     /// bf16 operands, f32 sums.
     Bf16,

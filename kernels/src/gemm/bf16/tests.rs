@@ -83,6 +83,17 @@ fn bf16_products_keep_their_stated_bound() {
 }
 
 #[test]
+fn operands_are_split_on_processors_with_tiles_only_and_never_below_the_level_of_dot_products() {
+    assert!(Rounding::on(Numerics::F32Split, true) == Some(Rounding::Split));
+    assert!(Rounding::on(Numerics::F32Split, false).is_none());
+    assert!(has_dot_products() || Rounding::of(Numerics::F32Split).is_none());
+    for splits in [false, true] {
+        assert!(Rounding::on(Numerics::F32, splits).is_none());
+        assert!(Rounding::on(Numerics::Bf16, splits) == Some(Rounding::Once));
+    }
+}
+
+#[test]
 fn split_products_keep_their_stated_bound() {
     check(Rounding::Split, false, f64::from, 3.01 / 65_536. + SUMS);
     check(Rounding::Split, true, rounded, SUMS);

@@ -44,7 +44,9 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
 ///
 /// - [`Numerics::F32`]: as [`linear`], whatever the dtypes.
 /// - [`Numerics::F32Split`]: f32 in and out; split products where they pay (processors with matrix tiles), else as [`linear`].
-/// - [`Numerics::Bf16`]: `x` in f32 is rounded first; the output is bf16. The weight may be f32 or, frozen, bf16.
+/// - [`Numerics::Bf16`]: `x` in f32 is rounded first; the output is bf16. The weight may be f32 or, frozen, bf16. A frozen f32 weight
+///   is rounded for many rows but not for a few (up to 24, of a large weight 64), which read it as it is: there a row's result depends,
+///   within the stated error, on how many rows stand beside it. A weight kept in bf16 is the same number either way.
 ///
 /// # Errors
 /// When the shapes do not fit.

@@ -124,7 +124,7 @@ fn numbers(x: &Tensor) -> Vec<f32> {
 }
 
 #[test]
-fn the_epilogue_adds_residual_and_clips_as_the_reference() {
+pub(crate) fn the_epilogue_adds_residual_and_clips_as_the_reference() {
     for (image, outputs, [ky, kx], stride, padding, groups) in CONVOLUTIONS {
         let config = Conv2dConfig { stride, padding, groups };
         let (x, weight) = (random(&image, 0), random(&[outputs, image[3] / groups, ky, kx], 1));
@@ -146,7 +146,7 @@ fn the_epilogue_adds_residual_and_clips_as_the_reference() {
 }
 
 #[test]
-fn nan_passes_through_every_operation() {
+pub(crate) fn nan_passes_through_every_operation() {
     let mut values = numbers(&random(&[2 * 6 * 6 * 3], 0));
     values[40] = f32::NAN;
     let x = Tensor::from_vec(values, (2, 6, 6, 3), &candle_core::Device::Cpu).unwrap();
@@ -272,7 +272,7 @@ fn sums_of_bf16_images_are_rounded_once() {
 }
 
 #[test]
-fn a_packed_convolution_computes_in_the_dtype_of_its_weight() {
+pub(crate) fn a_packed_convolution_computes_in_the_dtype_of_its_weight() {
     for (image, outputs, [ky, kx], stride, padding, groups) in CONVOLUTIONS {
         let config = Conv2dConfig { stride, padding, groups };
         let half = |dims: &[usize], seed| random(dims, seed).to_dtype(DType::BF16).unwrap();

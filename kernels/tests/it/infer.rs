@@ -87,7 +87,7 @@ fn cut(x: &Tensor, from: usize, to: usize) -> Tensor {
 }
 
 #[test]
-fn runs_behind_shared_pieces_equal_the_training_form() {
+pub(crate) fn runs_behind_shared_pieces_equal_the_training_form() {
     // A trunk of 5 + 70 positions; three branches of 1, 3 and 80 positions behind it, one behind its first 5 alone.
     for (heads, kv_heads, d) in [(6, 2, 16), (4, 4, 64), (1, 1, 3)] {
         let lengths = [(75, 1), (75, 3), (75, 80), (5, 2)];
@@ -143,7 +143,7 @@ fn runs_that_do_not_fit_their_pieces_are_refused() {
 }
 
 #[test]
-fn a_packed_weight_gives_the_same_product_and_rows_do_not_depend_on_each_other() {
+pub(crate) fn a_packed_weight_gives_the_same_product_and_rows_do_not_depend_on_each_other() {
     for (rows, out, k) in [(1, 1, 1), (5, 33, 7), (12, 64, 40), (25, 100, 33), (120, 96, 384)] {
         let (x, w, bias) = (random(&[rows, k], 1), random(&[out, k], 2), random(&[out], 3));
         let packed = PackedWeight::new(&w).unwrap().unwrap();

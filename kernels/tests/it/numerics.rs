@@ -214,7 +214,7 @@ fn pairs() -> Vec<Pair> {
 }
 
 #[test]
-fn bf16_operations_follow_their_references_in_f64() {
+pub(crate) fn bf16_operations_follow_their_references_in_f64() {
     // a few roundings of 2⁻⁹ each of terms of size up to three
     let limit = 2.5e-2;
     for (name, args, fused, reference) in pairs() {
@@ -233,7 +233,7 @@ fn bf16_operations_follow_their_references_in_f64() {
 }
 
 #[test]
-fn cross_entropy_follows_f64_in_every_numerics() {
+pub(crate) fn cross_entropy_follows_f64_in_every_numerics() {
     let (n, d, vocab) = (130, 33, 77);
     let (h, w, bias) = (random(&[n, d], 0), random(&[vocab, d], 1), random(&[vocab], 2));
     let targets = ids(&[n], vocab, Some(5));

@@ -30,7 +30,7 @@ fn reference(theta: &mut [f64], g: &[f64], m: &mut [f64], v: &mut [f64], step: i
 }
 
 #[test]
-fn ten_scaled_steps_follow_the_formula_in_f64() {
+pub(crate) fn ten_scaled_steps_follow_the_formula_in_f64() {
     let dims = [37, 11];
     let var = Var::from_tensor(&random(&dims, 0)).unwrap();
     let mut theta: Vec<f64> = var.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap();
@@ -120,7 +120,7 @@ fn two_sgd_steps_by_hand() {
 }
 
 #[test]
-fn sgd_follows_its_formula_in_f64_on_any_number_of_threads() {
+pub(crate) fn sgd_follows_its_formula_in_f64_on_any_number_of_threads() {
     let dims = [300, 301];
     for (momentum, nesterov) in [(0., false), (0.9, false), (0.9, true)] {
         let params = sgd(momentum, nesterov);

@@ -58,7 +58,7 @@ fn fused_values_and_gradients_equal_the_reference_in_f64() {
 }
 
 #[test]
-fn half_and_double_inputs_take_the_reference_path() {
+fn double_inputs_take_the_reference_path_and_half_ones_keep_their_dtype() {
     for case in all() {
         let args = cast(&case.args, DType::F64);
         let (found, wanted) = ((case.fused)(&args).unwrap(), (case.plain)(&args).unwrap());
@@ -182,20 +182,34 @@ fn lower_levels_agree_with_the_reference() {
     }
 }
 
+/// What the kernels of a level compute, training and inference: each check with bounds of its own.
+fn check_level(level: kernels::cpu::Level) {
+    use crate::{images, infer, numerics, optimizer};
+    kernels::cpu::force(level).unwrap();
+    check_all_cases();
+    a_frozen_bf16_weight_is_read_with_f32_sums();
+    images::check_bf16();
+    images::the_epilogue_adds_residual_and_clips_as_the_reference();
+    images::a_packed_convolution_computes_in_the_dtype_of_its_weight();
+    images::nan_passes_through_every_operation();
+    infer::check_cached_attention();
+    infer::runs_behind_shared_pieces_equal_the_training_form();
+    infer::a_packed_weight_gives_the_same_product_and_rows_do_not_depend_on_each_other();
+    infer::the_cuts_of_a_past_change_no_bit();
+    numerics::bf16_operations_follow_their_references_in_f64();
+    numerics::cross_entropy_follows_f64_in_every_numerics();
+    optimizer::ten_scaled_steps_follow_the_formula_in_f64();
+    optimizer::sgd_follows_its_formula_in_f64_on_any_number_of_threads();
+}
+
 #[test]
 #[ignore = "run by `lower_levels_agree_with_the_reference` in a process of its own"]
 fn portable_level() {
-    kernels::cpu::force(kernels::cpu::Level::Portable).unwrap();
-    check_all_cases();
-    crate::images::check_bf16();
-    crate::infer::check_cached_attention();
+    check_level(kernels::cpu::Level::Portable);
 }
 
 #[test]
 #[ignore = "run by `lower_levels_agree_with_the_reference` in a process of its own"]
 fn avx2_level() {
-    kernels::cpu::force(kernels::cpu::Level::Avx2).unwrap();
-    check_all_cases();
-    crate::images::check_bf16();
-    crate::infer::check_cached_attention();
+    check_level(kernels::cpu::Level::Avx2);
 }

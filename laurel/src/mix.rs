@@ -52,6 +52,12 @@ impl Mix {
         self.kind
     }
 
+    /// Where the features are.
+    #[cfg(feature = "kernels")]
+    pub(crate) fn axis(&self) -> FeatureAxis {
+        self.axis
+    }
+
     /// α and β, shape `[]` or `[features]`; `None` when both are 1.
     pub fn weights(&self) -> Result<Option<(Tensor, Tensor)>> {
         let (a, b) = (self.a.as_ref().map(|p| &p.tensor), self.b.as_ref().map(|p| &p.tensor));

@@ -105,8 +105,6 @@ pub fn is_scalar_parameter(name: &str) -> bool {
 #[derive(Debug)]
 pub struct Residual {
     mix: Mix,
-    #[cfg(feature = "kernels")]
-    axis: FeatureAxis,
     terms: Vec<Box<dyn Augment>>,
 }
 
@@ -121,12 +119,7 @@ impl Residual {
         }
         let mix = Mix::new(config.mix, features, axis, &vb)?;
         let terms = config.augment.iter().map(|term| augment::build(term, features, axis, &vb)).collect::<Result<_>>()?;
-        Ok(Self {
-            mix,
-            #[cfg(feature = "kernels")]
-            axis,
-            terms,
-        })
+        Ok(Self { mix, terms })
     }
 
     /// Fills every parameter in place, keyed by (seed, its name).
@@ -157,7 +150,7 @@ impl Residual {
             bail!("residual merge: f(x) has shape {:?}, expected that of x, {:?}", part.dims(), x.dims());
         }
         #[cfg(feature = "kernels")]
-        if self.axis == FeatureAxis::Last {
+        if self.mix.axis() == FeatureAxis::Last {
             return self.join_fused(fx, fx2, relu, stream);
         }
         let residual = self.terms.iter().try_fold(x.clone(), |sum, term| sum + term.term(stream)?)?;

@@ -39,8 +39,7 @@ pub fn batch_norm_train(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64, rel
         return plain::batch_norm_train(x, gamma, beta, eps, relu);
     }
     let x = x.contiguous()?;
-    let lock = Lock::new(&x);
-    let (mean, biased) = with_element!(x, T => statistics::<T>(lock.elements()?, channels));
+    let (mean, biased) = with_element!(x, T => statistics::<T>(Lock::new(&x).elements()?, channels));
     let n = (x.elem_count() / channels) as f64;
     let unbiased = biased.iter().map(|v| (v * n / (n - 1.)) as f32).collect();
     let rstd = biased.iter().map(|v| (1. / (v + eps).sqrt()) as f32).collect();

@@ -9,7 +9,6 @@
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 use crate::access::{F32Ref, output, tensor};
-use crate::cpu::{Level, level};
 use crate::parallel::{self, Disjoint};
 use crate::simd::{Isa, LANES, multiversion};
 
@@ -49,8 +48,7 @@ pub(crate) struct Tile {
 multiversion! {
     /// `c (+)= aᵀ·b` for one tile.
     pub(crate) fn multiply<S>(tile: Tile, a: &[f32], b: &[f32], c: &mut [f32]) {
-        // Narrower registers, and half as many of them: smaller tiles.
-        let most = if level() == Level::Avx512 { ROWS } else { 4 };
+        let most = if fits::<S>() { ROWS } else { 4 };
         let mut row = 0;
         while row < tile.rows {
             let (left, a) = ((tile.rows - row).min(most), &a[row..]);
@@ -66,10 +64,16 @@ multiversion! {
     }
 }
 
+/// Whether the registers hold the sums of a whole tile; else tiles are smaller.
+#[inline(always)]
+fn fits<S: Isa>() -> bool {
+    S::ACCUMULATORS >= ROWS * COLUMNS / LANES
+}
+
 /// `R` rows; says so.
 #[inline(always)]
 fn sized<S: Isa, const R: usize>(tile: Tile, a: &[f32], b: &[f32], c: &mut [f32]) -> usize {
-    if tile.width == COLUMNS && level() == Level::Avx512 {
+    if tile.width == COLUMNS && fits::<S>() {
         chains::<S, R, 2>(tile, a, b, c);
     } else {
         for column in (0..tile.width).step_by(LANES) {

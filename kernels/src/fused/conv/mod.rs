@@ -346,9 +346,12 @@ impl CustomOp3 for Conv {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw) = self.backward(x, weight, &cast(grad, x.dtype())?.contiguous()?)?;
+        let grad = cast(grad, x.dtype())?.contiguous()?;
+        let (dx, dw) = self.backward(x, weight, &grad)?;
         let db = if bias.track_op() {
-            Some(tensor(column_sums(&F32Ref::new(&in_f32(grad)?)?, bias.elem_count()), bias.dims())?)
+            let lock = Lock::new(&grad);
+            let sums = with_element!(grad, T => column_sums::<T>(lock.elements()?, bias.elem_count()));
+            Some(tensor(sums, bias.dims())?)
         } else {
             None
         };

@@ -79,6 +79,9 @@ impl Options {
                 }
             }
         }
+        if options.plain && options.numerics != Numerics::F32 {
+            return Err(format!("--numerics {}: the references of --plain are in f32 only", options.numerics));
+        }
         if options.intermediate == 0 {
             options.intermediate = 4 * options.hidden;
         }

@@ -157,21 +157,32 @@ fn cpu_seconds() -> Option<f64> {
     Some((fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?) / 100.)
 }
 
+/// A network for batches of a size.
+type Build = fn(usize, DType) -> Result<Step>;
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
-    let number = |i: usize, default: usize| arguments.get(i).and_then(|n| n.parse().ok()).unwrap_or(default);
-    let model = arguments.get(1).map_or("cifar20", String::as_str);
-    let (steps, threads) = (number(2, 8), number(3, 2));
-    let batch = number(4, if model == "cifar20" { 128 } else { 8 });
-    let dtype = match arguments.get(5).map(String::as_str) {
-        Some("bf16") => DType::BF16,
-        _ => DType::F32,
+    let argument = |i: usize, default: &'static str| arguments.get(i).map_or(default, String::as_str);
+    let number = |i: usize, default: &'static str| match argument(i, default).parse::<usize>() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(Error::Msg(format!("argument {i}: expected a number above 0, found `{}`", argument(i, default)))),
+    };
+    let (model, steps, threads) = (argument(1, "cifar20"), number(2, "8")?, number(3, "2")?);
+    let (build, batch): (Build, _) = match model {
+        "cifar20" => (cifar, number(4, "128")?),
+        "resnet50" => (resnet50, number(4, "8")?),
+        other => return Err(Error::Msg(format!("expected `cifar20` or `resnet50`, found `{other}`"))),
+    };
+    let dtype = match argument(5, "f32") {
+        "f32" => DType::F32,
+        "bf16" => DType::BF16,
+        other => return Err(Error::Msg(format!("expected `f32` or `bf16`, found `{other}`"))),
     };
     kernels::cpu::stop_candle_threads();
     kernels::cpu::keep_freed_memory();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(Error::wrap)?;
     pool.install(|| {
-        let mut step = if model == "cifar20" { cifar(batch, dtype)? } else { resnet50(batch, dtype)? };
+        let mut step = build(batch, dtype)?;
         step()?;
         let (mut seconds, mut last, start_cpu) = (Vec::new(), 0f32, cpu_seconds());
         for _ in 0..steps {

@@ -1,14 +1,16 @@
 //! Fast CPU primitives behind candle custom operations, forward and backward; the home of `unsafe`.
 //!
-//! Every operation exists twice: a fused one for contiguous f32 tensors on the CPU, re-exported here, and its composed candle
-//! reference in [`plain`], which also serves every other dtype and device. A fused operation has the same signature, the same
-//! formula and the same gradients as its reference; the tests hold them together.
+//! Every differentiable operation exists twice: a fused one for f32 and mostly bf16 tensors on the CPU, re-exported here, and its
+//! composed candle reference in [`plain`], which also serves every other dtype and device. A fused operation has the same signature,
+//! the same formula and the same gradients as its reference; the tests hold them together.
 //!
 //! ```text
-//! gemm/    matrix products of strided f32 operands, of operands rounded to bf16 or split in two, of few rows, a portable fallback
+//! gemm/    matrix products of strided f32 operands, of operands rounded to bf16 or split in two, of few rows, of frozen weights
+//!          packed once, a portable fallback
 //! fused/   linear, norms, rotary, attention, activations, embedding, cross-entropy, low-rank residual, merge, AdamW, SGD;
 //!          convolution, batch norm and pooling of images stored channels last
-//! infer/   forward-only attention over a key-value cache
+//! infer/   forward-only attention over a key-value cache, and of runs behind chains of shared pieces
+//! numerics f32, f32-split or bf16 products
 //! cpu      what the processor offers, which level the kernels run at, threads
 //! tape     backward over fused operations without candle's gradient store
 //! plain    the references

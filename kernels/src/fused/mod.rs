@@ -1,7 +1,7 @@
 //! Operations that do in one pass what candle composes of several, each with its backward.
 //!
-//! Each checks its shapes, hands anything but f32 (and, where its page says so, bf16) on the CPU to [`crate::plain`], makes its arguments contiguous and applies one
-//! candle custom operation. Gradients that nobody needs (`track_op` false) are not returned.
+//! Each checks its shapes, hands anything but f32 (and, where its page says so, bf16) on the CPU to [`crate::plain`], makes its
+//! arguments contiguous and applies one candle custom operation. Gradients that nobody needs (`track_op` false) are not returned.
 mod activation;
 mod attention;
 mod batch_norm;

@@ -1,4 +1,4 @@
-//! Reading tensors as slices and making outputs: the border between candle's storages and the kernels.
+//! Reading f32 tensors and ids as slices; [`crate::element`] has the activations in either format.
 use std::ops::Deref;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, StorageRef, Tensor, bail};
@@ -6,14 +6,6 @@ use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, StorageRef
 /// The fused path is taken when every tensor is f32 on the CPU.
 pub(crate) fn is_fast(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|t| t.dtype() == DType::F32 && matches!(t.device(), Device::Cpu))
-}
-
-/// The f32 elements of a contiguous operand of a custom operation.
-pub(crate) fn f32s<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        bail!("fused operation: expected a contiguous operand, found {layout:?}")
-    };
-    Ok(&storage.as_slice::<f32>()?[start..end])
 }
 
 /// The u32 elements of a contiguous operand of a custom operation.
@@ -60,23 +52,4 @@ impl Deref for F32Ref<'_> {
 /// Elements of any float tensor as f32, in order.
 pub(crate) fn to_f32(t: &Tensor) -> Result<Vec<f32>> {
     t.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()
-}
-
-/// A vector of `n` elements for a kernel to fill.
-///
-/// Not zeroed: a training step writes hundreds of megabytes of results, and clearing each first costs as much again.
-pub(crate) fn output(n: usize) -> Vec<f32> {
-    let mut data = Vec::with_capacity(n);
-    // SAFETY: the capacity is `n`; every kernel writes each element before anything reads it, and f32 has no invalid bit patterns
-    // and no destructor.
-    #[allow(clippy::uninit_vec, reason = "kernels write every element before any is read")]
-    unsafe {
-        data.set_len(n);
-    }
-    data
-}
-
-/// A CPU tensor that owns `data`, with no history.
-pub(crate) fn tensor(data: Vec<f32>, dims: &[usize]) -> Result<Tensor> {
-    Tensor::from_vec(data, dims, &Device::Cpu)
 }

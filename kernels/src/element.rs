@@ -4,6 +4,8 @@
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, StorageRef, Tensor, Var, bail};
 use half::bf16;
 
+use crate::simd::{Isa, LANES};
+
 /// A number format of activations.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// The number as f32, exactly.
@@ -12,6 +14,8 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
     fn narrow(x: f32) -> Self;
     /// A row as f32: itself, or widened into the buffer of its length.
     fn row<'a>(x: &'a [Self], buffer: &'a mut [f32]) -> &'a [f32];
+    /// Sixteen numbers of memory as f32 in a vector.
+    fn load<S: Isa>(x: &[Self; LANES]) -> S::V;
     /// The elements of a storage of this format.
     fn slice(storage: &CpuStorage) -> Result<&[Self]>;
     /// A storage that owns the elements.
@@ -32,6 +36,11 @@ impl Element for f32 {
     #[inline(always)]
     fn row<'a>(x: &'a [Self], _buffer: &'a mut [f32]) -> &'a [f32] {
         x
+    }
+
+    #[inline(always)]
+    fn load<S: Isa>(x: &[Self; LANES]) -> S::V {
+        S::load(x)
     }
 
     fn slice(storage: &CpuStorage) -> Result<&[Self]> {
@@ -64,6 +73,11 @@ impl Element for bf16 {
             *wide = x.wide();
         }
         buffer
+    }
+
+    #[inline(always)]
+    fn load<S: Isa>(x: &[Self; LANES]) -> S::V {
+        S::load_bf16(x)
     }
 
     fn slice(storage: &CpuStorage) -> Result<&[Self]> {
@@ -110,8 +124,10 @@ impl<'a> Lock<'a> {
     }
 }
 
-/// A vector of `n` elements for a kernel to fill; see [`crate::access::output`].
-pub(crate) fn output_of<T: Element>(n: usize) -> Vec<T> {
+/// A vector of `n` elements for a kernel to fill.
+///
+/// Not zeroed: a training step writes hundreds of megabytes of results, and clearing each first costs as much again.
+pub(crate) fn output<T: Element>(n: usize) -> Vec<T> {
     let mut data = Vec::with_capacity(n);
     // SAFETY: the capacity is `n`; every kernel writes each element before anything reads it, and neither format has invalid bit
     // patterns or a destructor.
@@ -123,7 +139,7 @@ pub(crate) fn output_of<T: Element>(n: usize) -> Vec<T> {
 }
 
 /// A CPU tensor that owns `data`, with no history.
-pub(crate) fn tensor_of<T: Element>(data: Vec<T>, dims: &[usize]) -> Result<Tensor> {
+pub(crate) fn tensor<T: Element>(data: Vec<T>, dims: &[usize]) -> Result<Tensor> {
     from_storage(T::storage(data), dims)
 }
 
@@ -145,15 +161,15 @@ pub(crate) fn variable(storage: CpuStorage, shape: Shape) -> Result<Tensor> {
     })
 }
 
-/// The tensor in f32: itself, or converted by candle (small ones: weights of norms, biases).
+/// The tensor in f32 and contiguous: itself, or converted by candle (small ones: weights of norms, biases).
 pub(crate) fn in_f32(t: &Tensor) -> Result<Tensor> {
     t.to_dtype(DType::F32)?.contiguous()
 }
 
-/// Runs `$body` with `$t` naming the format of a tensor.
+/// Runs `$body` with `$t` naming the format of a dtype.
 macro_rules! with_element {
-    ($tensor:expr, $t:ident => $body:expr) => {
-        match $tensor.dtype() {
+    ($dtype:expr, $t:ident => $body:expr) => {
+        match $dtype {
             candle_core::DType::F32 => {
                 type $t = f32;
                 $body
@@ -162,7 +178,7 @@ macro_rules! with_element {
                 type $t = half::bf16;
                 $body
             }
-            other => candle_core::bail!("fused operation: expected an f32 or bf16 tensor, found {other:?}"),
+            other => candle_core::bail!("fused operation: expected f32 or bf16, found {other:?}"),
         }
     };
 }

@@ -9,11 +9,12 @@
 //! `½·(1 + tanh u)` is computed as `σ(2u)`, which keeps the relative precision of the left tail.
 //!
 //! Arguments are f32 or bf16 (computed in f32 and rounded once).
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor};
 use half::bf16;
 use rayon::prelude::*;
 
-use crate::element::{Element, Lock, elements, is_element, output_of, tensor_of, with_element};
+use crate::element::{Element, Lock, elements, is_element, output, tensor, with_element};
 use crate::parallel::{PIECE, is_worth_it};
 use crate::simd::{Isa, exp, multiversion, sigmoid};
 use crate::tape::{apply1, apply2};
@@ -88,7 +89,7 @@ impl<T: Element> CustomOp1 for Unary<T> {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x: &[T] = elements(storage, layout)?;
-        let mut y = output_of(x.len());
+        let mut y = output(x.len());
         if is_worth_it(x.len()) {
             y.par_chunks_mut(PIECE).zip(x.par_chunks(PIECE)).for_each(|(y, x)| (self.forward)(x, y));
         } else {
@@ -101,14 +102,14 @@ impl<T: Element> CustomOp1 for Unary<T> {
         let grad = grad.contiguous()?;
         let (x_lock, g_lock) = (Lock::new(x), Lock::new(&grad));
         let (xs, g) = (x_lock.elements::<T>()?, g_lock.elements::<T>()?);
-        let mut dx = output_of(xs.len());
+        let mut dx = output(xs.len());
         if is_worth_it(xs.len()) {
             let parts = dx.par_chunks_mut(PIECE).zip(xs.par_chunks(PIECE).zip(g.par_chunks(PIECE)));
             parts.for_each(|(dx, (x, g))| (self.backward)(x, g, dx));
         } else {
             (self.backward)(xs, g, &mut dx);
         }
-        Ok(Some(tensor_of(dx, x.dims())?))
+        Ok(Some(tensor(dx, x.dims())?))
     }
 }
 
@@ -120,21 +121,18 @@ impl CustomOp2 for SwiGlu {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = match s1 {
-            CpuStorage::BF16(_) => bf16::storage(swiglu_of::<bf16>(elements(s1, l1)?, elements(s2, l2)?)),
-            _ => f32::storage(swiglu_of::<f32>(elements(s1, l1)?, elements(s2, l2)?)),
-        };
+        let y = with_element!(s1.dtype(), T => T::storage(swiglu_of::<T>(elements(s1, l1)?, elements(s2, l2)?)));
         Ok((y, l1.shape().clone()))
     }
 
     fn bwd(&self, gate: &Tensor, up: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        with_element!(gate, T => swiglu_gradients::<T>(gate, up, &grad))
+        with_element!(gate.dtype(), T => swiglu_gradients::<T>(gate, up, &grad))
     }
 }
 
 fn swiglu_of<T: Element>(gate: &[T], up: &[T]) -> Vec<T> {
-    let mut y = output_of(gate.len());
+    let mut y = output(gate.len());
     if is_worth_it(gate.len()) {
         let parts = y.par_chunks_mut(PIECE).zip(gate.par_chunks(PIECE).zip(up.par_chunks(PIECE)));
         parts.for_each(|(y, (gate, up))| swiglu_forward(gate, up, y));
@@ -147,7 +145,7 @@ fn swiglu_of<T: Element>(gate: &[T], up: &[T]) -> Vec<T> {
 fn swiglu_gradients<T: Element>(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let locks = [gate, up, grad].map(Lock::new);
     let (gates, ups, g) = (locks[0].elements::<T>()?, locks[1].elements::<T>()?, locks[2].elements::<T>()?);
-    let (mut d_gate, mut d_up) = (output_of(g.len()), output_of(g.len()));
+    let (mut d_gate, mut d_up) = (output(g.len()), output(g.len()));
     if is_worth_it(g.len()) {
         let inputs = gates.par_chunks(PIECE).zip(ups.par_chunks(PIECE)).zip(g.par_chunks(PIECE));
         let parts = d_gate.par_chunks_mut(PIECE).zip(d_up.par_chunks_mut(PIECE)).zip(inputs);
@@ -155,8 +153,8 @@ fn swiglu_gradients<T: Element>(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Re
     } else {
         swiglu_backward(gates, ups, g, &mut d_gate, &mut d_up);
     }
-    let d_gate = if gate.track_op() { Some(tensor_of(d_gate, gate.dims())?) } else { None };
-    let d_up = if up.track_op() { Some(tensor_of(d_up, up.dims())?) } else { None };
+    let d_gate = if gate.track_op() { Some(tensor(d_gate, gate.dims())?) } else { None };
+    let d_up = if up.track_op() { Some(tensor(d_up, up.dims())?) } else { None };
     Ok((d_gate, d_up))
 }
 

@@ -13,11 +13,12 @@
 //! added up afterwards in their order.
 use std::sync::OnceLock;
 
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use half::bf16;
 
-use crate::access::output;
-use crate::element::{Element, Lock, elements, is_element, output_of, tensor_of, with_element};
+use super::cast::convert;
+use crate::element::{Element, Lock, elements, is_element, output, tensor, with_element};
 use crate::gemm::bf16::{Matrix, Output, Rounding};
 use crate::gemm::{Operand, Product};
 use crate::parallel::{self, Disjoint};
@@ -108,19 +109,11 @@ impl Format for bf16 {
 
     fn weights<'a>(weights: &'a [f32], buffer: &'a mut Vec<bf16>) -> &'a [bf16] {
         if buffer.len() < weights.len() {
-            *buffer = output_of(weights.len());
+            *buffer = output(weights.len());
         }
         let buffer = &mut buffer[..weights.len()];
-        round(weights, buffer);
+        convert(weights, buffer);
         buffer
-    }
-}
-
-multiversion! {
-    fn round<S>(x: &[f32], y: &mut [bf16]) {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = <bf16 as Element>::narrow(x);
-        }
     }
 }
 
@@ -183,10 +176,7 @@ impl CustomOp3 for Attention {
     ) -> Result<(CpuStorage, Shape)> {
         let (b, t, heads, d) = l1.shape().dims4()?;
         let sizes = Sizes { b, t, heads, kv_heads: l2.dims()[2], d };
-        let o = match s1 {
-            CpuStorage::BF16(_) => self.forward::<bf16>(sizes, elements(s1, l1)?, elements(s2, l2)?, elements(s3, l3)?),
-            _ => self.forward::<f32>(sizes, elements(s1, l1)?, elements(s2, l2)?, elements(s3, l3)?),
-        };
+        let o = with_element!(s1.dtype(), T => self.forward::<T>(sizes, elements(s1, l1)?, elements(s2, l2)?, elements(s3, l3)?));
         Ok((o, l1.shape().clone()))
     }
 
@@ -199,14 +189,14 @@ impl CustomOp3 for Attention {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        with_element!(q, T => self.backward::<T>([q, k, v, o, &grad]))
+        with_element!(q.dtype(), T => self.backward::<T>([q, k, v, o, &grad]))
     }
 }
 
 impl Attention {
     fn forward<T: Format>(&self, sizes: Sizes, q: &[T], k: &[T], v: &[T]) -> CpuStorage {
         let Sizes { b, t, heads, d, .. } = sizes;
-        let mut o = output_of::<T>(q.len());
+        let mut o = output::<T>(q.len());
         let mut log_sums = output(b * heads * t);
         let (target, target_sums) = (Disjoint::new(&mut o), Disjoint::new(&mut log_sums));
         parallel::for_each(b * heads, b * heads * t * t.max(d), |task| {
@@ -233,8 +223,7 @@ impl Attention {
             o: locks[3].elements()?,
             g: locks[4].elements()?,
         };
-        let (mut dq, mut dk, mut dv) =
-            (output_of::<T>(inputs.q.len()), output_of::<T>(inputs.k.len()), output_of::<T>(inputs.v.len()));
+        let (mut dq, mut dk, mut dv) = (output::<T>(inputs.q.len()), output::<T>(inputs.k.len()), output::<T>(inputs.v.len()));
         let work = b * heads * t * t.max(d);
         let target = Disjoint::new(&mut dq);
         let parts = parallel::map(b * heads, work, |task| {
@@ -255,9 +244,9 @@ impl Attention {
                 }
             }
         });
-        let dq = if q.track_op() { Some(tensor_of(dq, q.dims())?) } else { None };
-        let dk = if k.track_op() { Some(tensor_of(dk, k.dims())?) } else { None };
-        let dv = if v.track_op() { Some(tensor_of(dv, v.dims())?) } else { None };
+        let dq = if q.track_op() { Some(tensor(dq, q.dims())?) } else { None };
+        let dk = if k.track_op() { Some(tensor(dk, k.dims())?) } else { None };
+        let dv = if v.track_op() { Some(tensor(dv, v.dims())?) } else { None };
         Ok((dq, dk, dv))
     }
 }

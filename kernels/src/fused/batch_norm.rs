@@ -13,12 +13,13 @@
 //!
 //! Rows of few channels would make short loops: vectors of one number per channel are repeated to [`WIDTH`], and the rows are
 //! read as many at a time.
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
-use half::bf16;
 
 use super::cast;
-use crate::access::{F32Ref, f32s, tensor, to_f32};
-use crate::element::{Element, Lock, elements, in_f32, is_element, output_of, tensor_of, with_element};
+use super::linear::add_rows;
+use crate::access::{F32Ref, to_f32};
+use crate::element::{Element, Lock, elements, in_f32, is_element, output, tensor, with_element};
 use crate::parallel::{self, Disjoint, PIECE};
 use crate::simd::multiversion;
 use crate::tape::{apply2, apply3};
@@ -39,7 +40,7 @@ pub fn batch_norm_train(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64, rel
         return plain::batch_norm_train(x, gamma, beta, eps, relu);
     }
     let x = x.contiguous()?;
-    let (mean, biased) = with_element!(x, T => statistics::<T>(Lock::new(&x).elements()?, channels));
+    let (mean, biased) = with_element!(x.dtype(), T => statistics::<T>(Lock::new(&x).elements()?, channels));
     let n = (x.elem_count() / channels) as f64;
     let unbiased = biased.iter().map(|v| (v * n / (n - 1.)) as f32).collect();
     let rstd = biased.iter().map(|v| (1. / (v + eps).sqrt()) as f32).collect();
@@ -146,16 +147,6 @@ fn statistics<T: Element>(x: &[T], channels: usize) -> (Vec<f64>, Vec<f64>) {
 }
 
 multiversion! {
-    fn add_rows<S, T: Element>(x: &[T], sums: &mut [f32]) {
-        for row in x.chunks(sums.len()) {
-            for (sum, &x) in sums.iter_mut().zip(row) {
-                *sum += x.wide();
-            }
-        }
-    }
-}
-
-multiversion! {
     fn add_squares<S, T: Element>(x: &[T], mean: &[f32], sums: &mut [f32]) {
         for row in x.chunks(sums.len()) {
             for ((sum, &x), &mean) in sums.iter_mut().zip(row).zip(mean) {
@@ -226,24 +217,21 @@ impl CustomOp3 for Normalise {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (gamma, beta) = (f32s(s2, l2)?, f32s(s3, l3)?);
-        let y = match s1 {
-            CpuStorage::BF16(_) => self.forward::<bf16>(elements(s1, l1)?, gamma, beta),
-            _ => self.forward::<f32>(elements(s1, l1)?, gamma, beta),
-        };
+        let (gamma, beta) = (elements::<f32>(s2, l2)?, elements::<f32>(s3, l3)?);
+        let y = with_element!(s1.dtype(), T => self.forward::<T>(elements(s1, l1)?, gamma, beta));
         Ok((y, l1.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, gamma: &Tensor, beta: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Gradients> {
         let grad = cast(grad, x.dtype())?.contiguous()?;
-        with_element!(x, T => self.backward::<T>(x, gamma, beta, &grad))
+        with_element!(x.dtype(), T => self.backward::<T>(x, gamma, beta, &grad))
     }
 }
 
 impl Normalise {
     fn forward<T: Element>(&self, x: &[T], gamma: &[f32], beta: &[f32]) -> CpuStorage {
         let (mean, scale, beta) = (repeat(&self.mean), repeat(&self.scale(gamma)), repeat(beta));
-        let mut y = output_of::<T>(x.len());
+        let mut y = output::<T>(x.len());
         let target = Disjoint::new(&mut y);
         map_pieces(x.len(), gamma.len(), |start, end| {
             // SAFETY: each task has its own piece.
@@ -274,7 +262,7 @@ impl Normalise {
             let through = |c: usize| if self.of_batch { -f64::from(scale[c]) / n } else { 0. };
             let slope = vector(&|c| through(c) * f64::from(self.rstd[c]) * d_gamma[c]);
             let offset = vector(&|c| through(c) * d_beta[c]);
-            let mut dx = output_of::<T>(xs.len());
+            let mut dx = output::<T>(xs.len());
             let target = Disjoint::new(&mut dx);
             map_pieces(xs.len(), channels, |start, end| {
                 // SAFETY: each task has its own piece.
@@ -282,7 +270,7 @@ impl Normalise {
                 let vectors = (&mean[..], &wide_scale[..], &wide_beta[..]);
                 normalise_gradient(&xs[start..end], &g[start..end], vectors, &slope, &offset, dx, self.relu);
             });
-            Some(tensor_of(dx, x.dims())?)
+            Some(tensor(dx, x.dims())?)
         } else {
             None
         };
@@ -359,10 +347,7 @@ impl CustomOp2 for AddRelu {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = match s1 {
-            CpuStorage::BF16(_) => add_relu_of::<bf16>(elements(s1, l1)?, elements(s2, l2)?),
-            _ => add_relu_of::<f32>(elements(s1, l1)?, elements(s2, l2)?),
-        };
+        let y = with_element!(s1.dtype(), T => add_relu_of::<T>(elements(s1, l1)?, elements(s2, l2)?));
         Ok((y, l1.shape().clone()))
     }
 
@@ -370,13 +355,13 @@ impl CustomOp2 for AddRelu {
         let grad = cast(grad, y.dtype())?.contiguous()?;
         let (y_lock, g_lock) = (Lock::new(y), Lock::new(&grad));
         // both arguments have the same gradient, which nothing writes to
-        let d = with_element!(y, T => tensor_of(passed_of::<T>(y_lock.elements()?, g_lock.elements()?), y.dims())?);
+        let d = with_element!(y.dtype(), T => tensor(passed_of::<T>(y_lock.elements()?, g_lock.elements()?), y.dims())?);
         Ok((a.track_op().then(|| d.clone()), b.track_op().then_some(d)))
     }
 }
 
 fn add_relu_of<T: Element>(a: &[T], b: &[T]) -> CpuStorage {
-    let mut y = output_of::<T>(a.len());
+    let mut y = output::<T>(a.len());
     let target = Disjoint::new(&mut y);
     map_pieces(a.len(), 1, |start, end| {
         // SAFETY: each task has its own piece.
@@ -387,7 +372,7 @@ fn add_relu_of<T: Element>(a: &[T], b: &[T]) -> CpuStorage {
 
 /// The gradient `g` where ReLU let `y` pass, else zero.
 pub(super) fn passed_of<T: Element>(y: &[T], g: &[T]) -> Vec<T> {
-    let mut d = output_of::<T>(g.len());
+    let mut d = output::<T>(g.len());
     let target = Disjoint::new(&mut d);
     map_pieces(g.len(), 1, |start, end| {
         // SAFETY: each task has its own piece.

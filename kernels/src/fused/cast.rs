@@ -3,7 +3,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 use half::bf16;
 use rayon::prelude::*;
 
-use crate::element::{Element, elements, is_element, output_of};
+use crate::element::{Element, elements, is_element, output};
 use crate::parallel::{PIECE, is_worth_it};
 use crate::simd::multiversion;
 use crate::tape::apply1;
@@ -44,7 +44,7 @@ impl CustomOp1 for Cast {
 }
 
 fn converted<A: Element, B: Element>(x: &[A]) -> Vec<B> {
-    let mut y = output_of::<B>(x.len());
+    let mut y = output::<B>(x.len());
     if is_worth_it(x.len()) {
         y.par_chunks_mut(PIECE).zip(x.par_chunks(PIECE)).for_each(|(y, x)| convert(x, y));
     } else {
@@ -54,7 +54,7 @@ fn converted<A: Element, B: Element>(x: &[A]) -> Vec<B> {
 }
 
 multiversion! {
-    fn convert<S, A: Element, B: Element>(x: &[A], y: &mut [B]) {
+    pub(super) fn convert<S, A: Element, B: Element>(x: &[A], y: &mut [B]) {
         for (y, x) in y.iter_mut().zip(x) {
             *y = B::narrow(x.wide());
         }

@@ -14,8 +14,8 @@ use half::bf16;
 
 use super::cast;
 use super::linear::{column_sums, product};
-use crate::access::{F32Ref, f32s, is_fast, output, tensor, u32s};
-use crate::element::{elements, in_f32, is_element, output_of, tensor_of};
+use crate::access::{F32Ref, is_fast, u32s};
+use crate::element::{elements, in_f32, is_element, output, tensor};
 use crate::gemm::bf16::{Matrix, Rounding};
 use crate::gemm::{Operand, Product};
 use crate::parallel::{self, Disjoint};
@@ -214,7 +214,7 @@ impl CustomOp2 for CrossEntropy {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (logits, ids) = (f32s(s1, l1)?, u32s(s2, l2)?);
+        let (logits, ids) = (elements::<f32>(s1, l1)?, u32s(s2, l2)?);
         let (_, vocab) = l1.shape().dims2()?;
         check_ids("cross_entropy", ids, vocab)?;
         let count = counted("cross_entropy", ids)?;
@@ -298,7 +298,7 @@ impl<'a> Hidden<'a> {
     fn gradient(self) -> HiddenGradient {
         match self {
             Self::F32(h) => HiddenGradient::F32(output(h.len())),
-            Self::Bf16(h) => HiddenGradient::Bf16(output_of(h.len())),
+            Self::Bf16(h) => HiddenGradient::Bf16(output(h.len())),
         }
     }
 }
@@ -404,7 +404,7 @@ impl LinearCrossEntropy {
         let dh = dh
             .map(|dh| match dh {
                 HiddenGradient::F32(dh) => tensor(dh, &[n, d]),
-                HiddenGradient::Bf16(dh) => tensor_of(dh, &[n, d]),
+                HiddenGradient::Bf16(dh) => tensor(dh, &[n, d]),
             })
             .transpose()?;
         let gradients = (dh, keep(dw, &[vocab, d])?, keep(db, &[vocab])?);
@@ -430,7 +430,7 @@ impl CustomOp2 for LinearCrossEntropy {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let loss = self.forward(Hidden::new(s1, l1)?, f32s(s2, l2)?, None, l2.shape().dims2()?)?;
+        let loss = self.forward(Hidden::new(s1, l1)?, elements::<f32>(s2, l2)?, None, l2.shape().dims2()?)?;
         Ok((CpuStorage::F32(vec![loss]), Shape::from(())))
     }
 
@@ -454,7 +454,8 @@ impl CustomOp3 for LinearCrossEntropy {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let loss = self.forward(Hidden::new(s1, l1)?, f32s(s2, l2)?, Some(f32s(s3, l3)?), l2.shape().dims2()?)?;
+        let loss =
+            self.forward(Hidden::new(s1, l1)?, elements::<f32>(s2, l2)?, Some(elements::<f32>(s3, l3)?), l2.shape().dims2()?)?;
         Ok((CpuStorage::F32(vec![loss]), Shape::from(())))
     }
 

@@ -1,7 +1,8 @@
 //! Rows of a table by id, and the scattered sum that is its gradient.
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use crate::access::{F32Ref, f32s, is_fast, output, tensor, u32s};
+use crate::access::{F32Ref, is_fast, u32s};
+use crate::element::{elements, output, tensor};
 use crate::parallel::{self, Disjoint};
 use crate::tape::apply2;
 use crate::{check, plain};
@@ -34,7 +35,7 @@ impl CustomOp2 for Embedding {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (table, ids) = (f32s(s1, l1)?, u32s(s2, l2)?);
+        let (table, ids) = (elements::<f32>(s1, l1)?, u32s(s2, l2)?);
         let (rows, d) = l1.shape().dims2()?;
         if let Some(position) = ids.iter().position(|&id| id as usize >= rows) {
             bail!("embedding: id at position {position}: expected below {rows}, found {}", ids[position]);

@@ -9,8 +9,8 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor};
 use half::bf16;
 
-use crate::access::{F32Ref, f32s, is_fast, output, tensor, to_f32};
-use crate::element::{Element, Lock, elements, in_f32, is_element, output_of, tensor_of};
+use crate::access::{F32Ref, is_fast, to_f32};
+use crate::element::{Element, Lock, elements, in_f32, is_element, output, tensor};
 use crate::gemm::bf16::{Matrix, Numbers, Rounding};
 use crate::gemm::{Operand, Product, skinny};
 use crate::parallel;
@@ -88,19 +88,19 @@ impl Rounded {
         l2: &Layout,
         bias: Option<&[f32]>,
     ) -> Result<(CpuStorage, Shape)> {
-        let w = f32s(s2, l2)?;
+        let w = elements::<f32>(s2, l2)?;
         let (out, k) = l2.shape().dims2()?;
         let mut dims = l1.dims().to_vec();
         dims[l1.dims().len() - 1] = out;
         let rows = l1.shape().elem_count() / k;
         let product = Product::new(rows, out, k);
         let y = if matches!(s1, CpuStorage::BF16(_)) {
-            let mut y = output_of::<bf16>(rows * out);
+            let mut y = output::<bf16>(rows * out);
             product.rounded(self.0, Matrix::rows(elements::<bf16>(s1, l1)?, k), Matrix::rows(w, k).t(), bias, &mut y, out);
             bf16::storage(y)
         } else {
             let mut y = output(rows * out);
-            product.rounded(self.0, Matrix::rows(f32s(s1, l1)?, k), Matrix::rows(w, k).t(), bias, &mut y, out);
+            product.rounded(self.0, Matrix::rows(elements::<f32>(s1, l1)?, k), Matrix::rows(w, k).t(), bias, &mut y, out);
             f32::storage(y)
         };
         Ok((y, dims.into()))
@@ -122,14 +122,14 @@ impl Rounded {
         let (out, k) = w.dims2()?;
         let rows = xs.len() / k;
         let dx = if x.track_op() {
-            let mut dx = output_of::<T>(rows * k);
+            let mut dx = output::<T>(rows * k);
             Product::new(rows, k, out).rounded(self.0, Matrix::rows(g, out), Matrix::rows(&ws[..], k), None, &mut dx, k);
-            Some(tensor_of(dx, x.dims())?)
+            Some(tensor(dx, x.dims())?)
         } else {
             None
         };
         let dw = if w.track_op() {
-            let mut dw = output(out * k);
+            let mut dw = output::<f32>(out * k);
             Product::new(out, k, rows).rounded(self.0, Matrix::rows(g, out).t(), Matrix::rows(xs, k), None, &mut dw, k);
             Some(tensor(dw, w.dims())?)
         } else {
@@ -185,7 +185,7 @@ impl CustomOp3 for Rounded {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.forward(s1, l1, s2, l2, Some(f32s(s3, l3)?))
+        self.forward(s1, l1, s2, l2, Some(elements::<f32>(s3, l3)?))
     }
 
     fn bwd(
@@ -228,10 +228,10 @@ fn linear_bf16(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> 
         return tensor(y, &dims)?.to_dtype(x.dtype());
     }
     if x.dtype() == DType::BF16 {
-        let mut y = output_of::<bf16>(rows * out);
+        let mut y = output::<bf16>(rows * out);
         let (a, b) = (Matrix::rows(x_lock.elements::<bf16>()?, k), Matrix::rows(ws, k).t());
         Product::new(rows, out, k).rounded(Rounding::Once, a, b, bias.as_deref(), &mut y, out);
-        return tensor_of(y, &dims);
+        return tensor(y, &dims);
     }
     let xs = x_lock.elements::<f32>()?;
     let mut y = output(rows * out);
@@ -254,7 +254,7 @@ impl CustomOp2 for Linear {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (y, shape) = forward(f32s(s1, l1)?, l1, f32s(s2, l2)?, l2, None)?;
+        let (y, shape) = forward(elements::<f32>(s1, l1)?, l1, elements::<f32>(s2, l2)?, l2, None)?;
         Ok((CpuStorage::F32(y), shape))
     }
 
@@ -277,7 +277,7 @@ impl CustomOp3 for Linear {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (y, shape) = forward(f32s(s1, l1)?, l1, f32s(s2, l2)?, l2, Some(f32s(s3, l3)?))?;
+        let (y, shape) = forward(elements::<f32>(s1, l1)?, l1, elements::<f32>(s2, l2)?, l2, Some(elements::<f32>(s3, l3)?))?;
         Ok((CpuStorage::F32(y), shape))
     }
 
@@ -369,8 +369,9 @@ pub(crate) fn column_sums<T: Element>(x: &[T], d: usize) -> Vec<f32> {
 }
 
 multiversion! {
-    fn add_rows<S, T: Element>(x: &[T], sums: &mut [f32]) {
-        for row in x.chunks_exact(sums.len()) {
+    /// Adds the rows of `x`, of which the last may be shorter, to sums of their width.
+    pub(super) fn add_rows<S, T: Element>(x: &[T], sums: &mut [f32]) {
+        for row in x.chunks(sums.len()) {
             for (sum, x) in sums.iter_mut().zip(row) {
                 *sum += x.wide();
             }

@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
-use crate::access::{F32Ref, f32s, is_fast, output, tensor};
-use crate::element::{in_f32, is_element};
+use crate::access::{F32Ref, is_fast};
+use crate::element::{elements, in_f32, is_element, output, tensor};
 use crate::gemm::{Operand, Product, skinny};
 use crate::parallel::{self, Disjoint};
 use crate::simd::{Isa, LANES, multiversion};
@@ -68,7 +68,7 @@ impl CustomOp3 for LowRank {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (x, down, up) = (f32s(s1, l1)?, f32s(s2, l2)?, f32s(s3, l3)?);
+        let (x, down, up) = (elements::<f32>(s1, l1)?, elements::<f32>(s2, l2)?, elements::<f32>(s3, l3)?);
         let (d, r) = l2.shape().dims2()?;
         let rows = x.len() / d;
         let thin = (r <= THIN).then(|| transposed(down, r));

@@ -14,14 +14,14 @@
 //! Source: LAuReL (arXiv:2411.07501) §2.1–2.3.
 use std::sync::OnceLock;
 
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
-use half::bf16;
 use rayon::prelude::*;
 
 use super::batch_norm::passed_of;
 use super::cast;
-use crate::access::{F32Ref, f32s, is_fast, output, tensor};
-use crate::element::{Element, Lock, elements, in_f32, is_element, output_of, tensor_of, with_element};
+use crate::access::{F32Ref, is_fast};
+use crate::element::{Element, Lock, elements, in_f32, is_element, output, tensor, with_element};
 use crate::fused::low_rank::{THIN, add_thin, transposed};
 use crate::gemm::{Operand, Product, skinny};
 use crate::parallel::{self, Disjoint, PIECE, is_worth_it};
@@ -109,7 +109,7 @@ pub fn merge(args: &Merge<'_>) -> Result<Tensor> {
         inner: OnceLock::new(),
     };
     if tape::is_noting(&op.arguments(&x)) {
-        let result = with_element!(op.fx, T => op.forward::<T>(&F32Ref::new(&x)?, x.shape()))?;
+        let result = with_element!(op.fx.dtype(), T => op.forward::<T>(&F32Ref::new(&x)?, x.shape()))?;
         return tape::note(result, move |y, grad| op.argument_gradients(x, y, grad));
     }
     let fx = match &op.fx2 {
@@ -132,13 +132,9 @@ impl CustomOp2 for Add {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let half = |s: &CpuStorage| matches!(s, CpuStorage::BF16(_));
-        let y = match (half(s1), half(s2)) {
-            (false, false) => sums::<f32, f32>(elements(s1, l1)?, elements(s2, l2)?),
-            (false, true) => sums::<f32, bf16>(elements(s1, l1)?, elements(s2, l2)?),
-            (true, false) => sums::<bf16, f32>(elements(s1, l1)?, elements(s2, l2)?),
-            (true, true) => sums::<bf16, bf16>(elements(s1, l1)?, elements(s2, l2)?),
-        };
+        let y = with_element!(s1.dtype(), A => {
+            with_element!(s2.dtype(), B => sums::<A, B>(elements(s1, l1)?, elements(s2, l2)?))
+        });
         Ok((y, l1.shape().clone()))
     }
 
@@ -149,7 +145,7 @@ impl CustomOp2 for Add {
 }
 
 fn sums<A: Element, B: Element>(a: &[A], b: &[B]) -> CpuStorage {
-    let mut y = output_of::<A>(a.len());
+    let mut y = output::<A>(a.len());
     if is_worth_it(a.len()) {
         y.par_chunks_mut(PIECE).zip(a.par_chunks(PIECE).zip(b.par_chunks(PIECE))).for_each(|(y, (a, b))| add_slices(a, b, y));
     } else {
@@ -329,7 +325,7 @@ impl MergeOp {
     fn gradients(&self, x: &Tensor, y: &Tensor, grad: &Tensor, wanted: [bool; 3]) -> Result<[Option<Tensor>; 3]> {
         let grad = grad.contiguous()?;
         let grad = if self.relu { tensor(passed_of::<f32>(&F32Ref::new(y)?, &F32Ref::new(&grad)?), y.dims())? } else { grad };
-        with_element!(self.fx, T => self.backward::<T>(x, &grad, wanted))
+        with_element!(self.fx.dtype(), T => self.backward::<T>(x, &grad, wanted))
     }
 
     /// Gradients of `fx`, of `x`, and of the small arguments one behind the other.
@@ -347,7 +343,7 @@ impl MergeOp {
         let (d, rank, rows) = (o.d, o.rank(), xs.len() / o.d);
         let copies = o.ab.is_none(); // α = β = 1: the gradient itself is that of fx, and of x where x has no map
         let (needs_fx, needs_x) = (wants_fx && !copies, wants_x && !(copies && o.own == 0));
-        let mut d_fx = output_of::<T>(if needs_fx { g.len() } else { 0 });
+        let mut d_fx = output::<T>(if needs_fx { g.len() } else { 0 });
         let mut d_x = output(if needs_x { g.len() } else { 0 });
         let mut d_zs: Vec<Vec<f32>> = o.ranks.iter().map(|r| output(rows * r)).collect();
         let width = o.ab.as_ref().map_or(0, |ab| ab.len() / 2);
@@ -410,7 +406,7 @@ impl MergeOp {
             sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += f64::from(part));
         }
         let d_fx = match (wants_fx, needs_fx) {
-            (true, true) => Some(tensor_of(d_fx, x.dims())?),
+            (true, true) => Some(tensor(d_fx, x.dims())?),
             (true, false) => Some(cast(grad, self.fx.dtype())?),
             _ => None,
         };
@@ -500,7 +496,7 @@ impl CustomOp2 for MergeOp {
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        with_element!(self.fx, T => self.forward::<T>(f32s(s2, l2)?, l2.shape()))
+        with_element!(self.fx.dtype(), T => self.forward::<T>(elements::<f32>(s2, l2)?, l2.shape()))
     }
 
     fn bwd(&self, fx: &Tensor, x: &Tensor, y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -523,7 +519,7 @@ impl CustomOp3 for MergeOp {
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        with_element!(self.fx, T => self.forward::<T>(f32s(s2, l2)?, l2.shape()))
+        with_element!(self.fx.dtype(), T => self.forward::<T>(elements::<f32>(s2, l2)?, l2.shape()))
     }
 
     fn bwd(

@@ -14,8 +14,8 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor};
 use half::bf16;
 
-use crate::access::{F32Ref, f32s, tensor};
-use crate::element::{Element, Lock, elements, in_f32, is_element, output_of, tensor_of, with_element};
+use crate::access::F32Ref;
+use crate::element::{Element, Lock, elements, in_f32, is_element, output, tensor, with_element};
 use crate::parallel::{self, Disjoint};
 use crate::simd::{Isa, dot, multiversion, sum, sum_of};
 use crate::tape::{apply2, apply3};
@@ -105,7 +105,7 @@ impl Norm {
 
     fn rows<T: Element, O: Element>(&self, x: &[T], weight: &[f32], bias: Option<&[f32]>) -> CpuStorage {
         let d = weight.len();
-        let mut y = output_of::<O>(x.len());
+        let mut y = output::<O>(x.len());
         let target = Disjoint::new(&mut y);
         parallel::for_each(x.len().div_ceil(ROWS * d), x.len(), |task| {
             let (start, end) = (task * ROWS * d, ((task + 1) * ROWS * d).min(x.len()));
@@ -118,7 +118,7 @@ impl Norm {
 
     fn backward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, grad: &Tensor) -> Result<Gradients> {
         let grad = grad.contiguous()?;
-        with_element!(x, T => with_element!(grad, O => self.gradients::<T, O>(x, weight, bias, &grad)))
+        with_element!(x.dtype(), T => with_element!(grad.dtype(), O => self.gradients::<T, O>(x, weight, bias, &grad)))
     }
 
     fn gradients<T: Element, O: Element>(
@@ -131,7 +131,7 @@ impl Norm {
         let (x_lock, w, g_lock) = (Lock::new(x), F32Ref::new(weight)?, Lock::new(grad));
         let (xs, g) = (x_lock.elements::<T>()?, g_lock.elements::<O>()?);
         let d = w.len();
-        let mut dx = output_of::<T>(xs.len());
+        let mut dx = output::<T>(xs.len());
         let target = Disjoint::new(&mut dx);
         let parts = parallel::map(xs.len().div_ceil(ROWS * d), xs.len(), |task| {
             let (start, end) = (task * ROWS * d, ((task + 1) * ROWS * d).min(xs.len()));
@@ -147,7 +147,7 @@ impl Norm {
             sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
         }
         let db = sums.split_off(d);
-        let dx = if x.track_op() { Some(tensor_of(dx, x.dims())?) } else { None };
+        let dx = if x.track_op() { Some(tensor(dx, x.dims())?) } else { None };
         let dw = if weight.track_op() { Some(tensor(sums, &[d])?) } else { None };
         let db = if bias.is_some_and(Tensor::track_op) { Some(tensor(db, &[d])?) } else { None };
         Ok((dx, dw, db))
@@ -160,7 +160,7 @@ impl CustomOp2 for Norm {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward(s1, l1, f32s(s2, l2)?, None)
+        self.forward(s1, l1, elements::<f32>(s2, l2)?, None)
     }
 
     fn bwd(&self, x: &Tensor, weight: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -183,7 +183,7 @@ impl CustomOp3 for Norm {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.forward(s1, l1, f32s(s2, l2)?, Some(f32s(s3, l3)?))
+        self.forward(s1, l1, elements::<f32>(s2, l2)?, Some(elements::<f32>(s3, l3)?))
     }
 
     fn bwd(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Gradients> {

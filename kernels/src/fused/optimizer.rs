@@ -11,7 +11,8 @@ use std::sync::Mutex;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 
-use crate::access::{F32Ref, f32s, is_fast, to_f32};
+use crate::access::{F32Ref, is_fast, to_f32};
+use crate::element::elements;
 use crate::parallel::{self, PIECE, is_worth_it};
 use crate::simd::multiversion;
 
@@ -144,7 +145,7 @@ impl InplaceOp2 for Update<'_> {
         };
         let mut moments = self.moments.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (m, v) = &mut *moments;
-        self.factors.update(&mut theta[start..end], f32s(s2, l2)?, m, v);
+        self.factors.update(&mut theta[start..end], elements::<f32>(s2, l2)?, m, v);
         Ok(())
     }
 }

@@ -7,13 +7,13 @@
 //! The place of a largest element is searched again in the backward pass: nothing is kept but `x`.
 use std::ops::Range;
 
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use half::bf16;
-
 use super::cast;
+use super::linear::add_rows;
 use crate::check::{self, ConvSizes};
-use crate::element::{Element, Lock, elements, in_f32, is_element, output_of, tensor_of, with_element};
+use crate::element::{Element, Lock, elements, in_f32, is_element, output, tensor, with_element};
 use crate::parallel::{self, Disjoint};
 use crate::plain;
 use crate::simd::multiversion;
@@ -70,10 +70,7 @@ impl CustomOp1 for MaxPool {
     }
 
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = match s {
-            CpuStorage::BF16(_) => self.forward::<bf16>(elements(s, l)?),
-            _ => self.forward::<f32>(elements(s, l)?),
-        };
+        let y = with_element!(s.dtype(), T => self.forward::<T>(elements(s, l)?));
         let s = &self.sizes;
         Ok((y, (s.batch, s.out_height, s.out_width, s.channels).into()))
     }
@@ -81,7 +78,7 @@ impl CustomOp1 for MaxPool {
     fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let grad = cast(grad, x.dtype())?.contiguous()?;
         let (x_lock, g_lock) = (Lock::new(x), Lock::new(&grad));
-        with_element!(x, T => Ok(Some(tensor_of(self.gradient::<T>(x_lock.elements()?, g_lock.elements()?), x.dims())?)))
+        with_element!(x.dtype(), T => Ok(Some(tensor(self.gradient::<T>(x_lock.elements()?, g_lock.elements()?), x.dims())?)))
     }
 }
 
@@ -89,7 +86,7 @@ impl MaxPool {
     fn forward<T: Element>(&self, x: &[T]) -> CpuStorage {
         let s = &self.sizes;
         let row = s.out_width * s.channels;
-        let mut y = output_of::<T>(s.batch * s.out_height * row);
+        let mut y = output::<T>(s.batch * s.out_height * row);
         let target = Disjoint::new(&mut y);
         parallel::for_each(s.batch * s.out_height, x.len(), |task| {
             let (image, i) = (task / s.out_height, task % s.out_height);
@@ -104,7 +101,7 @@ impl MaxPool {
     fn gradient<T: Element>(&self, x: &[T], g: &[T]) -> Vec<T> {
         let s = &self.sizes;
         let (image_len, out_len) = (self.image_len(), s.out_height * s.out_width * s.channels);
-        let mut dx = output_of::<T>(x.len());
+        let mut dx = output::<T>(x.len());
         let target = Disjoint::new(&mut dx);
         parallel::for_each(s.batch, x.len(), |image| {
             // SAFETY: each task has its own image.
@@ -173,10 +170,7 @@ impl CustomOp1 for MeanPool {
 
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let (batch, height, width, channels) = l.shape().dims4()?;
-        let y = match s {
-            CpuStorage::BF16(_) => means::<bf16>(elements(s, l)?, batch, height * width, channels),
-            _ => means::<f32>(elements(s, l)?, batch, height * width, channels),
-        };
+        let y = with_element!(s.dtype(), T => means::<T>(elements(s, l)?, batch, height * width, channels));
         Ok((y, (batch, channels).into()))
     }
 
@@ -184,9 +178,9 @@ impl CustomOp1 for MeanPool {
         let (batch, height, width, channels) = x.dims4()?;
         let grad = cast(&(in_f32(grad)? / (height * width) as f64)?, x.dtype())?;
         let lock = Lock::new(&grad);
-        with_element!(x, T => {
+        with_element!(x.dtype(), T => {
             let (g, len) = (lock.elements::<T>()?, height * width * channels);
-            let mut dx = output_of::<T>(batch * len);
+            let mut dx = output::<T>(batch * len);
             let target = Disjoint::new(&mut dx);
             parallel::for_each(batch, batch * len, |image| {
                 let g = &g[image * channels..][..channels];
@@ -194,31 +188,21 @@ impl CustomOp1 for MeanPool {
                 let dx = unsafe { target.range(image * len, (image + 1) * len) };
                 dx.chunks_exact_mut(channels).for_each(|dx| dx.copy_from_slice(g));
             });
-            Ok(Some(tensor_of(dx, x.dims())?))
+            Ok(Some(tensor(dx, x.dims())?))
         })
     }
 }
 
 /// The mean of each image and channel.
 fn means<T: Element>(x: &[T], batch: usize, pixels: usize, channels: usize) -> CpuStorage {
-    let mut y = output_of::<T>(batch * channels);
+    let mut y = output::<T>(batch * channels);
     let target = Disjoint::new(&mut y);
     parallel::for_each(batch, x.len(), |image| {
         let mut sums = vec![0f32; channels];
-        sum_pixels(&x[image * pixels * channels..][..pixels * channels], &mut sums);
+        add_rows(&x[image * pixels * channels..][..pixels * channels], &mut sums);
         // SAFETY: each task has its own image.
         let y = unsafe { target.range(image * channels, (image + 1) * channels) };
         y.iter_mut().zip(sums).for_each(|(y, sum)| *y = T::narrow(sum / pixels as f32));
     });
     T::storage(y)
-}
-
-multiversion! {
-    fn sum_pixels<S, T: Element>(x: &[T], sums: &mut [f32]) {
-        for x in x.chunks_exact(sums.len()) {
-            for (sum, &x) in sums.iter_mut().zip(x) {
-                *sum += x.wide();
-            }
-        }
-    }
 }

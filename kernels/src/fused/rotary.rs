@@ -4,11 +4,11 @@
 //! (x₁, x₂) = halves of a head        y₁ = x₁·cos − x₂·sin        y₂ = x₂·cos + x₁·sin
 //! ```
 //! A rotation: the backward pass turns the gradient by the opposite angle and needs no input.
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
-use half::bf16;
 
-use crate::access::{F32Ref, f32s};
-use crate::element::{Element, Lock, elements, in_f32, is_element, output_of, tensor_of, with_element};
+use crate::access::F32Ref;
+use crate::element::{Element, Lock, elements, in_f32, is_element, output, tensor, with_element};
 use crate::parallel::{self, Disjoint};
 use crate::simd::multiversion;
 use crate::tape::apply3;
@@ -49,11 +49,8 @@ impl CustomOp3 for Rotary {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (cos, sin) = (f32s(s2, l2)?, f32s(s3, l3)?);
-        let y = match s1 {
-            CpuStorage::BF16(_) => bf16::storage(turn(elements::<bf16>(s1, l1)?, l1.dims(), cos, sin, 1.)),
-            _ => f32::storage(turn(elements::<f32>(s1, l1)?, l1.dims(), cos, sin, 1.)),
-        };
+        let (cos, sin) = (elements::<f32>(s2, l2)?, elements::<f32>(s3, l3)?);
+        let y = with_element!(s1.dtype(), T => T::storage(turn(elements::<T>(s1, l1)?, l1.dims(), cos, sin, 1.)));
         Ok((y, l1.shape().clone()))
     }
 
@@ -67,8 +64,8 @@ impl CustomOp3 for Rotary {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
         let (cos, sin) = (F32Ref::new(cos)?, F32Ref::new(sin)?);
-        let dx = with_element!(x, T => {
-            tensor_of(turn(Lock::new(&grad).elements::<T>()?, x.dims(), &cos, &sin, -1.), x.dims())?
+        let dx = with_element!(x.dtype(), T => {
+            tensor(turn(Lock::new(&grad).elements::<T>()?, x.dims(), &cos, &sin, -1.), x.dims())?
         });
         Ok((Some(dx), None, None))
     }
@@ -78,7 +75,7 @@ impl CustomOp3 for Rotary {
 fn turn<T: Element>(x: &[T], dims: &[usize], cos: &[f32], sin: &[f32], sign: f32) -> Vec<T> {
     let (positions, width, half) = (dims[0] * dims[1], dims[2] * dims[3], dims[3] / 2);
     let angles = cos.len() / half; // T or B·T
-    let mut y = output_of(x.len());
+    let mut y = output(x.len());
     let target = Disjoint::new(&mut y);
     parallel::for_each(positions.div_ceil(POSITIONS), x.len(), |task| {
         for position in task * POSITIONS..((task + 1) * POSITIONS).min(positions) {

@@ -11,7 +11,8 @@ use std::sync::Mutex;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 
-use crate::access::{f32s, is_fast, to_f32};
+use crate::access::{is_fast, to_f32};
+use crate::element::elements;
 use crate::parallel::{PIECE, is_worth_it};
 use crate::simd::multiversion;
 
@@ -127,7 +128,7 @@ impl InplaceOp2 for Update<'_> {
             bail!("sgd_step: expected a contiguous f32 variable, found {l1:?}")
         };
         let mut m = self.m.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.factors.update(&mut theta[start..end], f32s(s2, l2)?, &mut m);
+        self.factors.update(&mut theta[start..end], elements::<f32>(s2, l2)?, &mut m);
         Ok(())
     }
 }

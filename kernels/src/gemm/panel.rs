@@ -8,7 +8,8 @@
 //! it nor on where a longer sum was cut, so batches, shards and shared prefixes change nothing at all.
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use crate::access::{F32Ref, output, tensor};
+use crate::access::F32Ref;
+use crate::element::{output, tensor};
 use crate::parallel::{self, Disjoint};
 use crate::simd::{Isa, LANES, multiversion};
 

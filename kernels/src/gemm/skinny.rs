@@ -10,6 +10,7 @@
 //! row do not depend on the number of rows beside it.
 use half::bf16;
 
+use crate::element::Element;
 use crate::parallel::{self, Disjoint};
 use crate::simd::{At, Isa, LANES, add_lanes, multiversion, rest};
 
@@ -22,13 +23,11 @@ pub(crate) fn is_faster(rows: usize, weights: usize) -> bool {
 /// Rows of `x` and of `w` of one tile: 16 sums in registers, 8 loads for 16 multiply-adds.
 pub(crate) const TILE: usize = 4;
 /// Number format of a weight. Sums are f32 in either.
-pub(crate) trait Weight: Copy + Sync {
+pub(crate) trait Weight: Element {
     /// [`dots_f32`] or [`dots_bf16`].
     fn dots(x: &[f32], w: &[Self], k: usize, sums: &mut [[f32; OUTPUTS]; TILE]);
     /// The numbers of one step, which may be a shorter last one.
-    fn load<S: Isa>(at: At, w: &[Self]) -> S::V;
-    /// The numbers of a whole step.
-    fn load_whole<S: Isa>(w: &[Self; LANES]) -> S::V;
+    fn load_at<S: Isa>(at: At, w: &[Self]) -> S::V;
 }
 
 impl Weight for f32 {
@@ -37,13 +36,8 @@ impl Weight for f32 {
     }
 
     #[inline(always)]
-    fn load<S: Isa>(at: At, w: &[f32]) -> S::V {
+    fn load_at<S: Isa>(at: At, w: &[f32]) -> S::V {
         at.load::<S>(w)
-    }
-
-    #[inline(always)]
-    fn load_whole<S: Isa>(w: &[f32; LANES]) -> S::V {
-        S::load(w)
     }
 }
 
@@ -53,13 +47,8 @@ impl Weight for bf16 {
     }
 
     #[inline(always)]
-    fn load<S: Isa>(at: At, w: &[bf16]) -> S::V {
+    fn load_at<S: Isa>(at: At, w: &[bf16]) -> S::V {
         at.load_bf16::<S>(w)
-    }
-
-    #[inline(always)]
-    fn load_whole<S: Isa>(w: &[bf16; LANES]) -> S::V {
-        S::load_bf16(w)
     }
 }
 
@@ -172,7 +161,7 @@ fn tile<S: Isa, W: Weight, const R: usize, const J: usize>(
         // loops, not `from_fn`: a closure is not always inlined, and then its intrinsics are calls
         let mut weights = [S::splat(0.); J];
         for j in 0..J {
-            weights[j] = W::load_whole::<S>(&w_steps[j][step]);
+            weights[j] = W::load::<S>(&w_steps[j][step]);
             read_ahead(w_steps[j][step].as_ptr().wrapping_add(J * k));
         }
         for r in 0..R {
@@ -185,7 +174,7 @@ fn tile<S: Isa, W: Weight, const R: usize, const J: usize>(
     if let Some(at) = rest(k) {
         let mut weights = [S::splat(0.); J];
         for j in 0..J {
-            weights[j] = W::load::<S>(at, w[j]);
+            weights[j] = W::load_at::<S>(at, w[j]);
         }
         for r in 0..R {
             let x = at.load::<S>(x[r]);

@@ -8,7 +8,8 @@
 use candle_core::{Result, Tensor, bail};
 
 use super::KvSlab;
-use crate::access::{F32Ref, output, tensor};
+use crate::access::F32Ref;
+use crate::element::{output, tensor};
 use crate::fused::softmax_rows;
 use crate::gemm::{Operand, Product, skinny};
 use crate::parallel::{self, Disjoint};

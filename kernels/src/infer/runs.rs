@@ -12,7 +12,8 @@
 //! past was cut into pieces.
 use candle_core::{Result, Tensor, bail};
 
-use crate::access::{F32Ref, output, tensor};
+use crate::access::F32Ref;
+use crate::element::{in_f32, output, tensor};
 use crate::fused::softmax_rows;
 use crate::gemm::panel::{self, COLUMNS, Tile};
 use crate::parallel::{self, Disjoint};
@@ -170,7 +171,7 @@ pub fn append_runs(keys: &Tensor, values: &Tensor, pieces: &mut [(&mut KvPiece, 
     if let Some((piece, _)) = pieces.iter().find(|(piece, _)| (piece.kv_heads, piece.head_dim) != (kv_heads, d)) {
         bail!("append_runs: expected K={} and d={}, found {:?}", piece.kv_heads, piece.head_dim, keys.dims());
     }
-    let (keys, values) = (as_f32(keys)?, as_f32(values)?);
+    let (keys, values) = (in_f32(&keys.detach())?, in_f32(&values.detach())?);
     let (keys, values) = (F32Ref::new(&keys)?, F32Ref::new(&values)?);
     let mut at = 0;
     for (piece, count) in pieces {
@@ -179,10 +180,6 @@ pub fn append_runs(keys: &Tensor, values: &Tensor, pieces: &mut [(&mut KvPiece, 
         at = end;
     }
     Ok(())
-}
-
-fn as_f32(t: &Tensor) -> Result<Tensor> {
-    t.detach().to_dtype(candle_core::DType::F32)?.contiguous()
 }
 
 /// Attention of the new tokens of packed runs, whose keys and values [`append_runs`] has appended.
@@ -199,7 +196,7 @@ pub fn attention_runs(q: &Tensor, runs: &[AttentionRun<'_>], scale: f64) -> Resu
         if n > 0 {
             bail!("attention_runs: argument `q`: expected no rows for no runs, found {:?}", q.dims());
         }
-        return as_f32(q);
+        return in_f32(&q.detach());
     };
     let kv_heads = first.own.kv_heads;
     let pieces = || runs.iter().flat_map(|run| run.before.iter().copied().chain([run.own]));
@@ -216,7 +213,7 @@ pub fn attention_runs(q: &Tensor, runs: &[AttentionRun<'_>], scale: f64) -> Resu
     }
     let group = heads / kv_heads;
     let (tasks, work) = tasks(runs, (ROWS / group).max(1));
-    let q = as_f32(q)?;
+    let q = in_f32(&q.detach())?;
     let q = F32Ref::new(&q)?;
     let mut o = output(q.len());
     let call = Call { q: &q, heads, group, d, scale: scale as f32, o: Disjoint::new(&mut o) };

@@ -16,12 +16,12 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape
 use half::bf16;
 
 use self::product::{Epilogue, Operands, Packed, Target};
-use self::window::{Load, Scratch, Window};
+use self::window::{Scratch, Window};
 use super::cast;
 use super::linear::column_sums;
-use crate::access::{F32Ref, f32s, tensor};
+use crate::access::F32Ref;
 use crate::check::{self, ConvSizes};
-use crate::element::{Element, Lock, elements, in_f32, is_element, output_of, tensor_of, with_element};
+use crate::element::{Element, Lock, elements, in_f32, is_element, output, tensor, with_element};
 use crate::gemm::bf16::has_dot_products;
 use crate::parallel::Disjoint;
 use crate::plain;
@@ -166,7 +166,7 @@ impl PackedConv2d {
         with_operands!(conv.operands, T, E => {
             let residual = residual.as_ref().map(Lock::elements::<T>).transpose()?;
             let epilogue = Epilogue { bias: bias.as_deref(), residual, relu };
-            tensor_of(conv.forward::<T, E>(x.elements()?, &conv.window(), &self.packed, epilogue), &conv.out_dims())
+            tensor(conv.forward::<T, E>(x.elements()?, &conv.window(), &self.packed, epilogue), &conv.out_dims())
         })
     }
 }
@@ -215,10 +215,10 @@ impl Conv {
             .collect()
     }
 
-    fn forward<T: Load, E: Scratch<T>>(&self, x: &[T], window: &Window, packed: &[Packed], epilogue: Epilogue<T>) -> Vec<T> {
+    fn forward<T: Element, E: Scratch<T>>(&self, x: &[T], window: &Window, packed: &[Packed], epilogue: Epilogue<T>) -> Vec<T> {
         let s = &self.sizes;
         let (inputs, outputs) = self.group();
-        let mut y = output_of(self.out_dims().iter().product());
+        let mut y = output(self.out_dims().iter().product());
         let out = Disjoint::new(&mut y);
         for (group, packed) in packed.iter().enumerate() {
             let target = Target {
@@ -244,11 +244,11 @@ impl Conv {
         Ok((y, self.out_dims().to_vec().into()))
     }
 
-    fn input_gradient<T: Load, E: Scratch<T>>(&self, weight: &[f32], grad: &[T]) -> Vec<T> {
+    fn input_gradient<T: Element, E: Scratch<T>>(&self, weight: &[f32], grad: &[T]) -> Vec<T> {
         let s = &self.sizes;
         let Conv2dConfig { stride, padding, groups } = self.config;
         let ((inputs, outputs), taps) = (self.group(), self.taps());
-        let mut dx = output_of(s.batch * s.height * s.width * s.channels);
+        let mut dx = output(s.batch * s.height * s.width * s.channels);
         let out = Disjoint::new(&mut dx);
         for (row, col) in (0..stride).flat_map(|row| (0..stride).map(move |col| (row, col))) {
             let window = self.formatted(Window::of_input_gradient(s, stride, padding, groups, (row, col)));
@@ -263,10 +263,10 @@ impl Conv {
         dx
     }
 
-    fn weight_gradient<T: Load>(&self, x: &[T], grad: &[T]) -> Vec<f32> {
+    fn weight_gradient<T: Element>(&self, x: &[T], grad: &[T]) -> Vec<f32> {
         let window = self.plain_window();
         let ((inputs, outputs), taps) = (self.group(), self.taps());
-        let mut dw = output_of(self.sizes.out_channels * inputs * taps);
+        let mut dw = output(self.sizes.out_channels * inputs * taps);
         let padded = outputs.next_multiple_of(LANES);
         let copy = if padded == outputs { Vec::new() } else { pad_groups(grad, outputs, padded) };
         let grad = if padded == outputs { grad } else { &copy };
@@ -284,14 +284,14 @@ impl Conv {
         let dx = if x.track_op() {
             let weight = F32Ref::new(weight)?;
             Some(with_operands!(self.operands, T, E => {
-                tensor_of(self.input_gradient::<T, E>(&weight, g.elements()?), x.dims())?
+                tensor(self.input_gradient::<T, E>(&weight, g.elements()?), x.dims())?
             }))
         } else {
             None
         };
         let dw = if weight.track_op() {
             let lock = Lock::new(x);
-            let dw = with_element!(x, T => self.weight_gradient::<T>(lock.elements()?, g.elements()?));
+            let dw = with_element!(x.dtype(), T => self.weight_gradient::<T>(lock.elements()?, g.elements()?));
             Some(tensor(dw, weight.dims())?)
         } else {
             None
@@ -301,7 +301,7 @@ impl Conv {
 }
 
 /// Groups of `from` numbers, each with zeros behind it up to `to`.
-fn pad_groups<T: Load>(x: &[T], from: usize, to: usize) -> Vec<T> {
+fn pad_groups<T: Element>(x: &[T], from: usize, to: usize) -> Vec<T> {
     let mut padded = vec![T::narrow(0.); x.len() / from * to];
     padded.chunks_exact_mut(to).zip(x.chunks_exact(from)).for_each(|(padded, x)| padded[..from].copy_from_slice(x));
     padded
@@ -313,7 +313,7 @@ impl CustomOp2 for Conv {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.apply(s1, l1, f32s(s2, l2)?, None)
+        self.apply(s1, l1, elements::<f32>(s2, l2)?, None)
     }
 
     fn bwd(&self, x: &Tensor, weight: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -335,7 +335,7 @@ impl CustomOp3 for Conv {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.apply(s1, l1, f32s(s2, l2)?, Some(f32s(s3, l3)?))
+        self.apply(s1, l1, elements::<f32>(s2, l2)?, Some(elements::<f32>(s3, l3)?))
     }
 
     fn bwd(
@@ -350,7 +350,7 @@ impl CustomOp3 for Conv {
         let (dx, dw) = self.backward(x, weight, &grad)?;
         let db = if bias.track_op() {
             let lock = Lock::new(&grad);
-            let sums = with_element!(grad, T => column_sums::<T>(lock.elements()?, bias.elem_count()));
+            let sums = with_element!(grad.dtype(), T => column_sums::<T>(lock.elements()?, bias.elem_count()));
             Some(tensor(sums, bias.dims())?)
         } else {
             None

@@ -13,7 +13,7 @@ use crate::simd::{Isa, LANES, multiversion};
 
 use half::bf16;
 
-use super::window::{Load, Part, Scratch, Step, Window};
+use super::window::{Part, Scratch, Step, Window};
 use crate::cpu::{Level, level};
 use crate::element::Element;
 
@@ -120,7 +120,7 @@ impl<T> Epilogue<'_, T> {
 }
 
 /// Writes the product of the windows over `source` (channels from `first` on) with `packed` to `out`. The scratch is in format `E`.
-pub(super) fn run<T: Load, E: Scratch<T>>(
+pub(super) fn run<T: Element, E: Scratch<T>>(
     window: &Window,
     source: &[T],
     first: usize,
@@ -235,7 +235,7 @@ impl<S: Isa> Arithmetic for Single<S> {
 }
 
 multiversion! {
-    fn product<S, T: Load>(job: &Job<T>) {
+    fn product<S, T: Element>(job: &Job<T>) {
         panel::<Single<S>, T>(job);
     }
 }
@@ -244,7 +244,8 @@ multiversion! {
 mod pairs {
     use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps};
 
-    use super::{Arithmetic, Job, Load, panel};
+    use super::{Arithmetic, Job, panel};
+    use crate::element::Element;
     use crate::simd::Avx512;
 
     /// Words are pairs of bf16.
@@ -263,13 +264,13 @@ mod pairs {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
-    pub(super) fn product<T: Load>(job: &Job<T>) {
+    pub(super) fn product<T: Element>(job: &Job<T>) {
         panel::<Pairs, T>(job);
     }
 }
 
 /// [`product`] of pairs, which are made only where [`crate::gemm::bf16::has_dot_products`].
-fn pair_product<T: Load>(job: &Job<T>) {
+fn pair_product<T: Element>(job: &Job<T>) {
     assert!(has_dot_products(), "pairs on a processor without their product");
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the processor has the features by the assertion.
@@ -282,7 +283,7 @@ fn pair_product<T: Load>(job: &Job<T>) {
 
 /// One panel over one part, in the tiles that suit.
 #[inline(always)]
-fn panel<A: Arithmetic, T: Load>(job: &Job<T>) {
+fn panel<A: Arithmetic, T: Element>(job: &Job<T>) {
     job.check();
     let (vectors, registers) = (job.lanes.div_ceil(LANES), A::S::ACCUMULATORS);
     macro_rules! widths {
@@ -301,7 +302,7 @@ fn panel<A: Arithmetic, T: Load>(job: &Job<T>) {
 
 /// All rows of a part in tiles of `MR` windows.
 #[inline(always)]
-fn rows<A: Arithmetic, T: Load, const MR: usize, const NV: usize>(job: &Job<T>) {
+fn rows<A: Arithmetic, T: Element, const MR: usize, const NV: usize>(job: &Job<T>) {
     for image in 0..job.part.images {
         for row in 0..job.part.rows {
             let place = image * job.image_step + row * job.row_step;
@@ -319,7 +320,7 @@ fn rows<A: Arithmetic, T: Load, const MR: usize, const NV: usize>(job: &Job<T>) 
 }
 
 #[inline(always)]
-fn tile<A: Arithmetic, T: Load, const MR: usize, const NV: usize>(
+fn tile<A: Arithmetic, T: Element, const MR: usize, const NV: usize>(
     job: &Job<T>,
     place: usize,
     (image, row, col): (usize, usize, usize),
@@ -373,7 +374,7 @@ fn tile<A: Arithmetic, T: Load, const MR: usize, const NV: usize>(
 
 /// Adds what follows the product and writes up to [`LANES`] results.
 #[inline(always)]
-fn finish<S: Isa, T: Load>(mut sum: S::V, bias: Option<&[f32]>, residual: Option<&[T]>, relu: bool, out: &mut [T]) {
+fn finish<S: Isa, T: Element>(mut sum: S::V, bias: Option<&[f32]>, residual: Option<&[T]>, relu: bool, out: &mut [T]) {
     if let Some(bias) = bias {
         sum = S::add(sum, load_some::<S, f32>(bias));
     }
@@ -397,7 +398,7 @@ fn finish<S: Isa, T: Load>(mut sum: S::V, bias: Option<&[f32]>, residual: Option
 
 /// Up to [`LANES`] numbers; zeros behind the end.
 #[inline(always)]
-fn load_some<S: Isa, T: Load>(x: &[T]) -> S::V {
+fn load_some<S: Isa, T: Element>(x: &[T]) -> S::V {
     if let Some(x) = x.first_chunk() {
         return T::load::<S>(x);
     }

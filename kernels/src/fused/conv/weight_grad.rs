@@ -7,10 +7,11 @@
 //!
 //! The windows are those of the forward pass over the same scratch. A register tile of channels by output channels runs over all
 //! windows of a part; the sums of [`chunks`] groups of parts are kept apart and added in order, so that threads do not change bits.
+use crate::element::Element;
 use crate::parallel::{self, Disjoint};
 use crate::simd::{Isa, LANES, multiversion};
 
-use super::window::{Load, Part, Step, Window};
+use super::window::{Part, Step, Window};
 
 /// Most groups of parts, and so of threads at work on one weight's gradient (times panels of output channels).
 const CHUNKS: usize = 16;
@@ -25,7 +26,7 @@ fn chunks(parts: usize, weight: usize) -> usize {
 /// Computes the gradient of one group's weight and calls `store(lane, channel, tap, sum)` for each element.
 ///
 /// `grad` is `[windows, pitch]`, whose numbers from `lane` on, a multiple of [`LANES`] in all, belong to the group.
-pub(super) fn run<T: Load>(
+pub(super) fn run<T: Element>(
     window: &Window,
     source: &[T],
     first: usize,
@@ -84,7 +85,7 @@ fn place_row(steps: &[Step], i: usize) -> usize {
 
 multiversion! {
     #[allow(clippy::too_many_arguments, reason = "two operands and a result, each with its place")]
-    fn accumulate<S, T: Load>(
+    fn accumulate<S, T: Element>(
         scratch: &[f32],
         steps: &[Step],
         grad: (&[T], usize, usize),
@@ -155,7 +156,7 @@ struct Tile<'a, T> {
     padded: usize,
 }
 
-impl<T: Load> Tile<'_, T> {
+impl<T: Element> Tile<'_, T> {
     #[inline(always)]
     fn run<S: Isa, const MC: usize, const NV: usize>(&self) {
         let mut sums = [[S::splat(0.); NV]; MC];

@@ -17,7 +17,7 @@ use half::bf16;
 
 use crate::check::ConvSizes;
 use crate::element::Element;
-use crate::simd::{Isa, LANES, multiversion};
+use crate::simd::{LANES, multiversion};
 
 /// Output pixels of a task: enough to use a panel of weights many times while it is in the second-level cache.
 const PIXELS: usize = 256;
@@ -25,25 +25,6 @@ const PIXELS: usize = 256;
 const SCRATCH: usize = 64 * 1024;
 /// Channels up to which the window's columns are folded into them.
 const FOLDED_CHANNELS: usize = 8;
-
-/// A number format that kernels here read sixteen of at once.
-pub(super) trait Load: Element {
-    fn load<S: Isa>(x: &[Self; LANES]) -> S::V;
-}
-
-impl Load for f32 {
-    #[inline(always)]
-    fn load<S: Isa>(x: &[Self; LANES]) -> S::V {
-        S::load(x)
-    }
-}
-
-impl Load for bf16 {
-    #[inline(always)]
-    fn load<S: Isa>(x: &[Self; LANES]) -> S::V {
-        S::load_bf16(x)
-    }
-}
 
 /// A format that numbers of format `T` are copied to a scratch in.
 pub(super) trait Scratch<T>: Element {

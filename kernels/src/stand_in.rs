@@ -10,6 +10,8 @@
 //! A stand-in must never be read: only the operation that made it may take it as an argument.
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use crate::tape::Gradients;
+
 /// A stand-in for `a + b` of equal shapes and formats.
 pub(crate) fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     a.apply_op2(b, Sum)
@@ -112,14 +114,7 @@ impl CustomOp3 for Bundle {
         Ok((no_elements(), [l1, l2, l3].iter().map(|l| l.shape().elem_count()).sum::<usize>().into()))
     }
 
-    fn bwd(
-        &self,
-        a: &Tensor,
-        b: &Tensor,
-        c: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, a: &Tensor, b: &Tensor, c: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Gradients> {
         let [a, b, c] = Self::pieces(grad, [a, b, c])?;
         Ok((a, b, c))
     }

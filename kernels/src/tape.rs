@@ -27,7 +27,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId, bail};
 
-use crate::element::variable;
+use crate::element::{elements, in_f32, variable};
+
+/// Gradients of an operation's three arguments, each only if wanted.
+pub(crate) type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 /// Gradients of the arguments, each with its argument.
 type ArgumentGradients = Vec<(Tensor, Option<Tensor>)>;
@@ -81,7 +84,7 @@ impl Tape {
         let Some(Notes { mut operations, reshaped, .. }) = self.take() else {
             bail!("Tape::backward: a newer tape of this thread has replaced this one")
         };
-        let mut gradients = Gradients { found: HashMap::new(), reshaped };
+        let mut gradients = Arrivals { found: HashMap::new(), reshaped };
         gradients.deliver(loss, loss.ones_like()?)?;
         while let Some(Note { output, backward }) = operations.pop() {
             let Some(gradient) = gradients.take(&output) else { continue };
@@ -105,12 +108,13 @@ impl Drop for Tape {
     }
 }
 
-struct Gradients {
+/// What arrived at tensors so far.
+struct Arrivals {
     found: HashMap<TensorId, Tensor>,
     reshaped: HashMap<TensorId, Tensor>,
 }
 
-impl Gradients {
+impl Arrivals {
     /// The gradient of an operation's output. All operations after it are through: nothing arrives at reshaped forms of the output any
     /// more, and they are forgotten, which would keep it in memory.
     fn take(&mut self, output: &Tensor) -> Option<Tensor> {
@@ -266,6 +270,73 @@ pub(crate) fn apply3(x1: &Tensor, x2: &Tensor, x3: &Tensor, op: impl CustomOp3 +
     })
 }
 
+/// An operation of an input in either format, an f32 weight and perhaps an f32 bias.
+pub(crate) trait Layer: Send + Sync + 'static {
+    fn name(&self) -> &'static str;
+
+    /// The output; the input is contiguous.
+    fn forward(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        w: &[f32],
+        w_shape: &Shape,
+        bias: Option<&[f32]>,
+    ) -> Result<(CpuStorage, Shape)>;
+
+    /// Gradients of the input, the weight and the bias.
+    fn backward(&self, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, grad: &Tensor) -> Result<Gradients>;
+}
+
+/// Applies a layer.
+pub(crate) fn apply_layer(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, layer: impl Layer) -> Result<Tensor> {
+    let (x, w) = (x.contiguous()?, in_f32(w)?);
+    match bias {
+        Some(bias) => apply3(&x, &w, &in_f32(bias)?, LayerOp(layer)),
+        None => apply2(&x, &w, LayerOp(layer)),
+    }
+}
+
+/// A layer as the operation that candle knows.
+struct LayerOp<L>(L);
+
+impl<L: Layer> CustomOp2 for LayerOp<L> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.0.forward(s1, l1, elements(s2, l2)?, l2.shape(), None)
+    }
+
+    fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw, _) = self.0.backward(x, w, None, grad)?;
+        Ok((dx, dw))
+    }
+}
+
+impl<L: Layer> CustomOp3 for LayerOp<L> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.0.forward(s1, l1, elements(s2, l2)?, l2.shape(), Some(elements(s3, l3)?))
+    }
+
+    fn bwd(&self, x: &Tensor, w: &Tensor, bias: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Gradients> {
+        self.0.backward(x, w, Some(bias), grad)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Var};
@@ -281,7 +352,7 @@ mod tests {
         let kept = reshape(&other, (1, 4))?;
         let reshaped = tape.take().map(|notes| notes.reshaped).unwrap_or_default();
         assert_eq!(reshaped.len(), 3);
-        let mut gradients = Gradients { found: HashMap::new(), reshaped };
+        let mut gradients = Arrivals { found: HashMap::new(), reshaped };
         gradients.deliver(&twice, twice.ones_like()?)?;
         assert_eq!(gradients.take(&y).map(|gradient| gradient.dims().to_vec()), Some(vec![4]));
         assert_eq!(gradients.reshaped.keys().collect::<Vec<_>>(), [&kept.id()]);

@@ -23,7 +23,7 @@ use crate::gemm::bf16::{Matrix, Output, Rounding};
 use crate::gemm::{Operand, Product};
 use crate::parallel::{self, Disjoint};
 use crate::simd::{dot, exp, max, multiversion, sum};
-use crate::tape::apply3;
+use crate::tape::{Gradients, apply3};
 use crate::{check, plain};
 
 /// Queries per block.
@@ -180,14 +180,7 @@ impl CustomOp3 for Attention {
         Ok((o, l1.shape().clone()))
     }
 
-    fn bwd(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        o: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, q: &Tensor, k: &Tensor, v: &Tensor, o: &Tensor, grad: &Tensor) -> Result<Gradients> {
         let grad = grad.contiguous()?;
         with_element!(q.dtype(), T => self.backward::<T>([q, k, v, o, &grad]))
     }
@@ -210,7 +203,7 @@ impl Attention {
     }
 
     /// `tensors`: q, k, v, the output and its gradient.
-    fn backward<T: Format>(&self, tensors: [&Tensor; 5]) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    fn backward<T: Format>(&self, tensors: [&Tensor; 5]) -> Result<Gradients> {
         let [q, k, v, ..] = tensors;
         let (b, t, heads, d) = q.dims4()?;
         let sizes = Sizes { b, t, heads, kv_heads: k.dims()[2], d };

@@ -22,7 +22,7 @@ use crate::access::{F32Ref, to_f32};
 use crate::element::{Element, Lock, elements, in_f32, is_element, output, tensor, with_element};
 use crate::parallel::{self, Disjoint, PIECE};
 use crate::simd::multiversion;
-use crate::tape::{apply2, apply3};
+use crate::tape::{Gradients, apply2, apply3};
 use crate::{check, plain};
 
 /// `(x − mean)/√(var + eps)·gamma + beta` with mean and biased variance of the batch, then ReLU if `relu`.
@@ -168,9 +168,6 @@ fn clip(y: f32, relu: bool) -> f32 {
 fn passed(g: f32, y: f32, relu: bool) -> f32 {
     if relu && y <= 0. { 0. } else { g }
 }
-
-/// Gradients of an operation's three arguments, each only if wanted.
-type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 /// Gradient of the vectors as tensors, where wanted.
 fn vector_gradient(wanted: &Tensor, sums: &[f64]) -> Result<Option<Tensor>> {

@@ -9,19 +9,20 @@
 //! arXiv:2410.10989, §3.2).
 use std::sync::{Mutex, OnceLock};
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use half::bf16;
 
 use super::cast;
 use super::linear::{column_sums, product};
 use crate::access::{F32Ref, is_fast, u32s};
-use crate::element::{elements, in_f32, is_element, output, tensor};
-use crate::gemm::bf16::{Matrix, Rounding};
+use crate::element::{elements, is_element, output, tensor, with_element};
+use crate::gemm::bf16::{Matrix, Numbers, Rounding};
 use crate::gemm::{Operand, Product};
 use crate::parallel::{self, Disjoint};
 use crate::plain::IGNORED;
 use crate::simd::{Isa, exp, max, multiversion, sum};
-use crate::tape::{apply2, apply3};
+use crate::tape::{Gradients, Layer, apply_layer, apply2};
 use crate::{Numerics, check, plain};
 
 /// Mean negative log-likelihood of the targets, in nats.
@@ -90,14 +91,9 @@ pub fn linear_cross_entropy_in(
     let ids = targets.to_vec1::<u32>()?;
     check_ids("linear_cross_entropy", &ids, w.dims()[0])?;
     counted("linear_cross_entropy", &ids)?;
-    let h = cast(h, if numerics == Numerics::Bf16 { DType::BF16 } else { DType::F32 })?.contiguous()?;
-    let w = in_f32(w)?;
+    let h = cast(h, if numerics == Numerics::Bf16 { DType::BF16 } else { DType::F32 })?;
     let wanted = Wanted { h: h.track_op(), w: w.track_op(), bias: bias.is_some_and(Tensor::track_op) };
-    let op = LinearCrossEntropy { ids, wanted, numerics, gradients: Mutex::new(None) };
-    match bias {
-        Some(bias) => apply3(&h, &w, &in_f32(bias)?, op),
-        None => apply2(&h, &w, op),
-    }
+    apply_layer(&h, w, bias, LinearCrossEntropy { ids, wanted, numerics, gradients: Mutex::new(None) })
 }
 
 /// Every target is ignored or below `vocab`.
@@ -243,13 +239,11 @@ struct Wanted {
     bias: bool,
 }
 
-/// Gradients of the loss by argument, for an incoming gradient of one.
-type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
-
 struct LinearCrossEntropy {
     ids: Vec<u32>,
     wanted: Wanted,
     numerics: Numerics,
+    /// For an incoming gradient of one.
     gradients: Mutex<Option<Gradients>>,
 }
 
@@ -260,54 +254,17 @@ const MIN_ROWS: usize = 128;
 /// More rows gain nothing and fall out of the last-level cache.
 const MAX_ROWS: usize = 512;
 
-/// The activations that make the logits.
-#[derive(Clone, Copy)]
-enum Hidden<'a> {
-    F32(&'a [f32]),
-    Bf16(&'a [bf16]),
-}
-
-/// Their gradient, in the same format.
+/// The gradient of the activations that make the logits, in their format.
 enum HiddenGradient {
     F32(Vec<f32>),
     Bf16(Vec<bf16>),
-}
-
-impl<'a> Hidden<'a> {
-    fn new(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
-        Ok(match storage {
-            CpuStorage::BF16(_) => Self::Bf16(elements(storage, layout)?),
-            _ => Self::F32(elements(storage, layout)?),
-        })
-    }
-
-    fn rows(self, start: usize, end: usize) -> Self {
-        match self {
-            Self::F32(h) => Self::F32(&h[start..end]),
-            Self::Bf16(h) => Self::Bf16(&h[start..end]),
-        }
-    }
-
-    fn matrix(self, d: usize) -> Matrix<'a> {
-        match self {
-            Self::F32(h) => Matrix::rows(h, d),
-            Self::Bf16(h) => Matrix::rows(h, d),
-        }
-    }
-
-    fn gradient(self) -> HiddenGradient {
-        match self {
-            Self::F32(h) => HiddenGradient::F32(output(h.len())),
-            Self::Bf16(h) => HiddenGradient::Bf16(output(h.len())),
-        }
-    }
 }
 
 /// The three products of one chunk of `rows` rows: logits, and the gradients from the logits' gradient `g`.
 #[derive(Clone, Copy)]
 struct Chunk<'a> {
     numerics: Numerics,
-    h: Hidden<'a>,
+    h: Numbers<'a>,
     w: &'a [f32],
     rows: usize,
     vocab: usize,
@@ -324,10 +281,10 @@ impl Chunk<'_> {
         let &Self { h, w, rows, vocab, d, .. } = self;
         match (self.rounding(), h) {
             (Some(rounding), h) => {
-                Product::new(rows, vocab, d).rounded(rounding, h.matrix(d), Matrix::rows(w, d).t(), bias, logits, vocab);
+                Product::new(rows, vocab, d).rounded(rounding, Matrix::rows(h, d), Matrix::rows(w, d).t(), bias, logits, vocab);
             }
-            (None, Hidden::F32(h)) => product(h, w, bias, logits, d),
-            (None, Hidden::Bf16(_)) => unreachable!("f32 products take f32 activations"),
+            (None, Numbers::F32(h)) => product(h, w, bias, logits, d),
+            (None, Numbers::Bf16(_)) => unreachable!("f32 products take f32 activations"),
         }
     }
 
@@ -351,29 +308,32 @@ impl Chunk<'_> {
         let &Self { h, rows, vocab, d, .. } = self;
         let p = Product::new(vocab, d, rows).adding();
         match (self.rounding(), h) {
-            (None, Hidden::F32(h)) => p.into(Operand::rows(g, vocab).t(), Operand::rows(h, d), dw, d),
+            (None, Numbers::F32(h)) => p.into(Operand::rows(g, vocab).t(), Operand::rows(h, d), dw, d),
             (rounding, h) => {
-                p.rounded(rounding.unwrap_or(Rounding::Once), Matrix::rows(g, vocab).t(), h.matrix(d), None, dw, d);
+                p.rounded(rounding.unwrap_or(Rounding::Once), Matrix::rows(g, vocab).t(), Matrix::rows(h, d), None, dw, d);
             }
         }
     }
 }
 
 impl LinearCrossEntropy {
-    fn forward(&self, h: Hidden<'_>, w: &[f32], bias: Option<&[f32]>, (vocab, d): (usize, usize)) -> Result<f32> {
+    fn loss(&self, h: Numbers<'_>, w: &[f32], bias: Option<&[f32]>, (vocab, d): (usize, usize)) -> Result<f32> {
         let (n, wanted) = (self.ids.len(), self.wanted);
         let count = counted("linear_cross_entropy", &self.ids)?;
         let factor = 1. / count as f32;
         let rows = (CHUNK / vocab).clamp(MIN_ROWS, MAX_ROWS).min(n);
         let mut logits = output(rows * vocab);
-        let mut dh = wanted.h.then(|| h.gradient());
+        let mut dh = wanted.h.then(|| match h {
+            Numbers::F32(h) => HiddenGradient::F32(output(h.len())),
+            Numbers::Bf16(h) => HiddenGradient::Bf16(output(h.len())),
+        });
         let mut dw = wanted.w.then(|| vec![0f32; vocab * d]);
         let mut db = wanted.bias.then(|| vec![0f32; vocab]);
         let mut loss = 0f64;
         for start in (0..n).step_by(rows) {
             let end = (start + rows).min(n);
             let (ids, count) = (&self.ids[start..end], end - start);
-            let chunk = Chunk { numerics: self.numerics, h: h.rows(start * d, end * d), w, rows: count, vocab, d };
+            let chunk = Chunk { numerics: self.numerics, h: h.range(start * d, end * d), w, rows: count, vocab, d };
             let logits = &mut logits[..count * vocab];
             chunk.logits(bias, logits);
             let found = evaluate(logits, ids, vocab);
@@ -411,8 +371,19 @@ impl LinearCrossEntropy {
         *self.gradients.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(gradients);
         Ok((loss / count as f64) as f32)
     }
+}
 
-    fn backward(&self, grad: &Tensor) -> Result<Gradients> {
+impl Layer for LinearCrossEntropy {
+    fn name(&self) -> &'static str {
+        "linear-cross-entropy"
+    }
+
+    fn forward(&self, h: &CpuStorage, l: &Layout, w: &[f32], shape: &Shape, bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
+        let loss = with_element!(h.dtype(), T => self.loss(elements::<T>(h, l)?.into(), w, bias, shape.dims2()?))?;
+        Ok((CpuStorage::F32(vec![loss]), Shape::from(())))
+    }
+
+    fn backward(&self, _h: &Tensor, _w: &Tensor, _bias: Option<&Tensor>, grad: &Tensor) -> Result<Gradients> {
         let g = f64::from(grad.to_scalar::<f32>()?);
         let kept = self.gradients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (dh, dw, db) = kept.clone().unwrap_or_default();
@@ -421,45 +392,5 @@ impl LinearCrossEntropy {
             other => Ok(other),
         };
         Ok((scaled(dh)?, scaled(dw)?, scaled(db)?))
-    }
-}
-
-impl CustomOp2 for LinearCrossEntropy {
-    fn name(&self) -> &'static str {
-        "linear-cross-entropy"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let loss = self.forward(Hidden::new(s1, l1)?, elements::<f32>(s2, l2)?, None, l2.shape().dims2()?)?;
-        Ok((CpuStorage::F32(vec![loss]), Shape::from(())))
-    }
-
-    fn bwd(&self, _h: &Tensor, _w: &Tensor, _loss: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dh, dw, _) = self.backward(grad)?;
-        Ok((dh, dw))
-    }
-}
-
-impl CustomOp3 for LinearCrossEntropy {
-    fn name(&self) -> &'static str {
-        "linear-cross-entropy-bias"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let loss =
-            self.forward(Hidden::new(s1, l1)?, elements::<f32>(s2, l2)?, Some(elements::<f32>(s3, l3)?), l2.shape().dims2()?)?;
-        Ok((CpuStorage::F32(vec![loss]), Shape::from(())))
-    }
-
-    fn bwd(&self, _h: &Tensor, _w: &Tensor, _bias: &Tensor, _loss: &Tensor, grad: &Tensor) -> Result<Gradients> {
-        self.backward(grad)
     }
 }

@@ -6,16 +6,17 @@
 //! The products read `w` through its strides: nothing is transposed in memory. A few rows take the path that reads the
 //! weight once. In [`Numerics::Bf16`] x, y and their gradients are bf16, the weight is rounded while it is packed, and its gradient
 //! is f32; in [`Numerics::F32Split`] everything is f32 and the products are split.
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Tensor};
 use half::bf16;
 
 use crate::access::{F32Ref, is_fast, to_f32};
-use crate::element::{Element, Lock, elements, in_f32, is_element, output, tensor};
+use crate::element::{Element, Lock, elements, is_element, output, tensor, with_element};
 use crate::gemm::bf16::{Matrix, Numbers, Rounding};
 use crate::gemm::{Operand, Product, skinny};
 use crate::parallel;
 use crate::simd::multiversion;
-use crate::tape::{apply2, apply3};
+use crate::tape::{Gradients, Layer, apply_layer};
 use crate::{Numerics, check, plain};
 
 /// `x·wᵀ + bias`.
@@ -34,10 +35,7 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         return plain::linear(x, w, bias);
     }
     check::linear(x, w, bias)?;
-    match bias {
-        Some(bias) => apply3(&x.contiguous()?, &w.contiguous()?, &bias.contiguous()?, Linear),
-        None => apply2(&x.contiguous()?, &w.contiguous()?, Linear),
-    }
+    apply_layer(x, w, bias, Linear)
 }
 
 /// [`linear`] in the given numerics.
@@ -69,50 +67,41 @@ pub fn linear_in(numerics: Numerics, x: &Tensor, w: &Tensor, bias: Option<&Tenso
     if !is_trained && skinny::is_faster(rows, w.elem_count()) {
         return super::cast(&linear(&super::cast(&x, DType::F32)?, w, bias)?, x.dtype()); // a few rows: bound by reading the weight
     }
-    let (x, w) = (x.contiguous()?, in_f32(w)?);
-    match bias {
-        Some(bias) => apply3(&x, &w, &in_f32(bias)?, Rounded(rounding)),
-        None => apply2(&x, &w, Rounded(rounding)),
-    }
+    apply_layer(&x, w, bias, Rounded(rounding))
 }
 
 /// A linear layer whose products round their operands. The output has the dtype of x, the weight is f32.
 struct Rounded(Rounding);
 
-impl Rounded {
-    fn forward(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        bias: Option<&[f32]>,
-    ) -> Result<(CpuStorage, Shape)> {
-        let w = elements::<f32>(s2, l2)?;
-        let (out, k) = l2.shape().dims2()?;
-        let mut dims = l1.dims().to_vec();
-        dims[l1.dims().len() - 1] = out;
-        let rows = l1.shape().elem_count() / k;
-        let product = Product::new(rows, out, k);
-        let y = if matches!(s1, CpuStorage::BF16(_)) {
-            let mut y = output::<bf16>(rows * out);
-            product.rounded(self.0, Matrix::rows(elements::<bf16>(s1, l1)?, k), Matrix::rows(w, k).t(), bias, &mut y, out);
-            bf16::storage(y)
-        } else {
-            let mut y = output(rows * out);
-            product.rounded(self.0, Matrix::rows(elements::<f32>(s1, l1)?, k), Matrix::rows(w, k).t(), bias, &mut y, out);
-            f32::storage(y)
-        };
-        Ok((y, dims.into()))
+impl Layer for Rounded {
+    fn name(&self) -> &'static str {
+        "linear-rounded"
     }
 
-    fn backward<T: crate::gemm::bf16::Output>(
+    fn forward(&self, x: &CpuStorage, l: &Layout, w: &[f32], shape: &Shape, bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
+        let (out, k) = shape.dims2()?;
+        let rows = l.shape().elem_count() / k;
+        let y = with_element!(x.dtype(), T => {
+            let (mut y, x) = (output::<T>(rows * out), elements::<T>(x, l)?);
+            Product::new(rows, out, k).rounded(self.0, Matrix::rows(x, k), Matrix::rows(w, k).t(), bias, &mut y, out);
+            T::storage(y)
+        });
+        Ok((y, with_last(l.dims(), out)))
+    }
+
+    fn backward(&self, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, grad: &Tensor) -> Result<Gradients> {
+        with_element!(x.dtype(), T => self.gradients::<T>(x, w, bias, grad))
+    }
+}
+
+impl Rounded {
+    fn gradients<T: crate::gemm::bf16::Output>(
         &self,
         x: &Tensor,
         w: &Tensor,
         bias: Option<&Tensor>,
         grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)>
+    ) -> Result<Gradients>
     where
         for<'b> Numbers<'b>: From<&'b [T]>,
     {
@@ -135,69 +124,23 @@ impl Rounded {
         } else {
             None
         };
-        let db = match bias {
-            Some(bias) if bias.track_op() => Some(tensor(column_sums(g, out), bias.dims())?),
-            _ => None,
-        };
-        Ok((dx, dw, db))
-    }
-
-    fn gradients(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        bias: Option<&Tensor>,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        match x.dtype() {
-            DType::BF16 => self.backward::<bf16>(x, w, bias, grad),
-            _ => self.backward::<f32>(x, w, bias, grad),
-        }
+        Ok((dx, dw, bias_gradient(g, bias)?))
     }
 }
 
-impl CustomOp2 for Rounded {
-    fn name(&self) -> &'static str {
-        "linear-rounded"
+/// The dimensions with another last one.
+fn with_last(dims: &[usize], last: usize) -> Shape {
+    let mut dims = dims.to_vec();
+    if let Some(d) = dims.last_mut() {
+        *d = last;
     }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward(s1, l1, s2, l2, None)
-    }
-
-    fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw, _) = self.gradients(x, w, None, grad)?;
-        Ok((dx, dw))
-    }
+    dims.into()
 }
 
-impl CustomOp3 for Rounded {
-    fn name(&self) -> &'static str {
-        "linear-rounded-bias"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.forward(s1, l1, s2, l2, Some(elements::<f32>(s3, l3)?))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        bias: &Tensor,
-        _y: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        self.gradients(x, w, Some(bias), grad)
-    }
+/// Sum over the rows of the output's gradient, where wanted.
+pub(super) fn bias_gradient<T: Element>(g: &[T], bias: Option<&Tensor>) -> Result<Option<Tensor>> {
+    let wanted = bias.filter(|bias| bias.track_op());
+    wanted.map(|bias| tensor(column_sums(g, bias.elem_count()), bias.dims())).transpose()
 }
 
 /// A weight kept in bf16 to be read faster, where nothing has to be trained.
@@ -248,66 +191,39 @@ fn linear_bf16(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> 
 
 struct Linear;
 
-impl CustomOp2 for Linear {
+impl Layer for Linear {
     fn name(&self) -> &'static str {
         "linear"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (y, shape) = forward(elements::<f32>(s1, l1)?, l1, elements::<f32>(s2, l2)?, l2, None)?;
-        Ok((CpuStorage::F32(y), shape))
+    fn forward(&self, x: &CpuStorage, l: &Layout, w: &[f32], shape: &Shape, bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
+        let (x, (out, k)) = (elements::<f32>(x, l)?, shape.dims2()?);
+        let mut y = output(x.len() / k * out);
+        product(x, w, bias, &mut y, k);
+        Ok((CpuStorage::F32(y), with_last(l.dims(), out)))
     }
 
-    fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        backward(x, w, &grad.contiguous()?)
-    }
-}
-
-impl CustomOp3 for Linear {
-    fn name(&self) -> &'static str {
-        "linear-bias"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (y, shape) = forward(elements::<f32>(s1, l1)?, l1, elements::<f32>(s2, l2)?, l2, Some(elements::<f32>(s3, l3)?))?;
-        Ok((CpuStorage::F32(y), shape))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        bias: &Tensor,
-        _y: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    fn backward(&self, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, grad: &Tensor) -> Result<Gradients> {
         let grad = grad.contiguous()?;
-        let (dx, dw) = backward(x, w, &grad)?;
-        let db = if bias.track_op() {
-            Some(tensor(column_sums::<f32>(&F32Ref::new(&grad)?, bias.elem_count()), bias.dims())?)
+        let (xs, ws, g) = (F32Ref::new(x)?, F32Ref::new(w)?, F32Ref::new(&grad)?);
+        let (out, k) = w.dims2()?;
+        let rows = xs.len() / k;
+        let dx = if x.track_op() {
+            let mut dx = output(rows * k);
+            Product::new(rows, k, out).into(Operand::rows(&g, out), Operand::rows(&ws, k), &mut dx, k);
+            Some(tensor(dx, x.dims())?)
         } else {
             None
         };
-        Ok((dx, dw, db))
+        let dw = if w.track_op() {
+            let mut dw = output(out * k);
+            Product::new(out, k, rows).into(Operand::rows(&g, out).t(), Operand::rows(&xs, k), &mut dw, k);
+            Some(tensor(dw, w.dims())?)
+        } else {
+            None
+        };
+        Ok((dx, dw, bias_gradient::<f32>(&g, bias)?))
     }
-}
-
-fn forward(x: &[f32], l1: &Layout, w: &[f32], l2: &Layout, bias: Option<&[f32]>) -> Result<(Vec<f32>, Shape)> {
-    let (out, k) = l2.shape().dims2()?;
-    let rows = x.len() / k;
-    let mut dims = l1.dims().to_vec();
-    dims[l1.dims().len() - 1] = out;
-    let mut y = output(rows * out);
-    product(x, w, bias, &mut y, k);
-    Ok((y, dims.into()))
 }
 
 /// `y = x·wᵀ + bias` over slices, rows of `k`.
@@ -326,29 +242,6 @@ pub(crate) fn product(x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32],
         }
         _ => product.into(a, b, y, out),
     }
-}
-
-fn backward(x: &Tensor, w: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-    let (xs, ws, g) = (F32Ref::new(x)?, F32Ref::new(w)?, F32Ref::new(grad)?);
-    let (out, k) = w.dims2()?;
-    let rows = xs.len() / k;
-    let dx = if x.track_op() {
-        let mut dx = output(rows * k);
-        Product::new(rows, k, out).into(Operand::rows(&g, out), Operand::rows(&ws, k), &mut dx, k);
-        Some(tensor(dx, x.dims())?)
-    } else {
-        None
-    };
-    let dw = if w.track_op() { Some(tensor(weight_gradient(&g, &xs, out, k), w.dims())?) } else { None };
-    Ok((dx, dw))
-}
-
-/// `gᵀ·x`, `[out, k]`.
-fn weight_gradient(g: &[f32], x: &[f32], out: usize, k: usize) -> Vec<f32> {
-    let rows = x.len() / k;
-    let mut dw = output(out * k);
-    Product::new(out, k, rows).into(Operand::rows(g, out).t(), Operand::rows(x, k), &mut dw, k);
-    dw
 }
 
 /// Rows of one partial sum.
@@ -395,7 +288,7 @@ mod tests {
         };
         let args = [var(&[37, 70], 0)?, var(&[33, 70], 100)?, var(&[33], 200)?];
         let wide = args.iter().map(|x| Var::from_tensor(&x.to_dtype(DType::F64)?)).collect::<Result<Vec<_>>>()?;
-        let y = apply3(&args[0], &args[1], &args[2], Rounded(Rounding::Split))?;
+        let y = apply_layer(&args[0], &args[1], Some(&args[2]), Rounded(Rounding::Split))?;
         let wanted = plain::linear(&wide[0], &wide[1], Some(&wide[2]))?;
         let close = |found: &Tensor, wanted: &Tensor| -> Result<f64> {
             let difference = (found.to_dtype(DType::F64)? - wanted)?.abs()?.max_all()?.to_scalar::<f64>()?;

@@ -15,7 +15,7 @@ use crate::element::{elements, in_f32, is_element, output, tensor};
 use crate::gemm::{Operand, Product, skinny};
 use crate::parallel::{self, Disjoint};
 use crate::simd::{Isa, LANES, multiversion};
-use crate::tape::apply3;
+use crate::tape::{Gradients, apply3};
 use crate::{check, plain};
 
 /// Rows of one task, and of one partial sum of the weights' gradients.
@@ -90,14 +90,7 @@ impl CustomOp3 for LowRank {
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        down: &Tensor,
-        up: &Tensor,
-        _y: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, x: &Tensor, down: &Tensor, up: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Gradients> {
         let grad = grad.contiguous()?;
         let (xs, a, b, g) = (F32Ref::new(x)?, F32Ref::new(down)?, F32Ref::new(up)?, F32Ref::new(&grad)?);
         let z = self.inner.get().map_or(&[][..], Vec::as_slice);

@@ -26,7 +26,7 @@ use crate::fused::low_rank::{THIN, add_thin, transposed};
 use crate::gemm::{Operand, Product, skinny};
 use crate::parallel::{self, Disjoint, PIECE, is_worth_it};
 use crate::simd::{LANES, dot, multiversion};
-use crate::tape::{self, apply2, apply3};
+use crate::tape::{self, Gradients, apply2, apply3};
 use crate::{check, plain, stand_in};
 
 /// Widths up to which `x·down` goes column by column of registers: sums along so short a row would cost more than its products.
@@ -522,14 +522,7 @@ impl CustomOp3 for MergeOp {
         with_element!(self.fx.dtype(), T => self.forward::<T>(elements::<f32>(s2, l2)?, l2.shape()))
     }
 
-    fn bwd(
-        &self,
-        fx: &Tensor,
-        x: &Tensor,
-        small: &Tensor,
-        y: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, fx: &Tensor, x: &Tensor, small: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Gradients> {
         let [d_fx, d_x, d_small] = self.gradients(x, y, grad, [fx.track_op(), x.track_op(), small.track_op()])?;
         Ok((d_fx, d_x, d_small))
     }

@@ -11,14 +11,14 @@
 //! Mean and scale of a row are recomputed in the backward pass: the row is read anyway, and nothing has to be kept.
 //!
 //! The input is f32 or bf16 and so is the output, each for itself: a stream in f32 feeds products in bf16. All arithmetic is f32.
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor};
-use half::bf16;
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, DType, Layout, Result, Shape, Tensor};
 
 use crate::access::F32Ref;
-use crate::element::{Element, Lock, elements, in_f32, is_element, output, tensor, with_element};
+use crate::element::{Element, Lock, elements, is_element, output, tensor, with_element};
 use crate::parallel::{self, Disjoint};
 use crate::simd::{Isa, dot, multiversion, sum, sum_of};
-use crate::tape::{apply2, apply3};
+use crate::tape::{Gradients, Layer, apply_layer};
 use crate::{check, plain};
 
 /// Rows of one task, and of one partial sum of the weight's gradient.
@@ -44,7 +44,7 @@ pub fn rms_norm_as(x: &Tensor, weight: &Tensor, eps: f64, dtype: DType) -> Resul
         return plain::rms_norm(x, weight, eps)?.to_dtype(dtype);
     }
     check::norm("rms_norm", x, weight, None)?;
-    apply2(&x.contiguous()?, &in_f32(weight)?, Norm { eps: eps as f32, centred: false, dtype })
+    apply_layer(x, weight, None, Norm { eps: eps as f32, centred: false, dtype })
 }
 
 /// `(x − mean) / √(var + eps) · weight + bias` over the last axis, with the biased variance.
@@ -67,11 +67,7 @@ pub fn layer_norm_as(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f6
         return plain::layer_norm(x, weight, bias, eps)?.to_dtype(dtype);
     }
     check::norm("layer_norm", x, weight, bias)?;
-    let op = Norm { eps: eps as f32, centred: true, dtype };
-    match bias {
-        Some(bias) => apply3(&x.contiguous()?, &in_f32(weight)?, &in_f32(bias)?, op),
-        None => apply2(&x.contiguous()?, &in_f32(weight)?, op),
-    }
+    apply_layer(x, weight, bias, Norm { eps: eps as f32, centred: true, dtype })
 }
 
 /// Whether every tensor and the output are f32 or bf16 on the CPU.
@@ -87,22 +83,32 @@ struct Norm {
     dtype: DType,
 }
 
-/// Gradients by argument, each only if wanted.
-type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
-
-impl Norm {
-    /// The output, of dtype `self.dtype`.
-    fn forward(&self, s1: &CpuStorage, l1: &Layout, weight: &[f32], bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
-        let half = matches!(s1, CpuStorage::BF16(_));
-        let y = match (half, self.dtype) {
-            (false, DType::F32) => self.rows::<f32, f32>(elements(s1, l1)?, weight, bias),
-            (false, _) => self.rows::<f32, bf16>(elements(s1, l1)?, weight, bias),
-            (true, DType::F32) => self.rows::<bf16, f32>(elements(s1, l1)?, weight, bias),
-            (true, _) => self.rows::<bf16, bf16>(elements(s1, l1)?, weight, bias),
-        };
-        Ok((y, l1.shape().clone()))
+impl Layer for Norm {
+    fn name(&self) -> &'static str {
+        if self.centred { "layer-norm" } else { "rms-norm" }
     }
 
+    fn forward(
+        &self,
+        x: &CpuStorage,
+        l: &Layout,
+        weight: &[f32],
+        _: &Shape,
+        bias: Option<&[f32]>,
+    ) -> Result<(CpuStorage, Shape)> {
+        let y = with_element!(x.dtype(), T => {
+            with_element!(self.dtype, O => self.rows::<T, O>(elements(x, l)?, weight, bias))
+        });
+        Ok((y, l.shape().clone()))
+    }
+
+    fn backward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, grad: &Tensor) -> Result<Gradients> {
+        let grad = grad.contiguous()?;
+        with_element!(x.dtype(), T => with_element!(grad.dtype(), O => self.gradients::<T, O>(x, weight, bias, &grad)))
+    }
+}
+
+impl Norm {
     fn rows<T: Element, O: Element>(&self, x: &[T], weight: &[f32], bias: Option<&[f32]>) -> CpuStorage {
         let d = weight.len();
         let mut y = output::<O>(x.len());
@@ -114,11 +120,6 @@ impl Norm {
             norm_forward(&x[start..end], weight, bias, y, self.eps, self.centred);
         });
         O::storage(y)
-    }
-
-    fn backward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, grad: &Tensor) -> Result<Gradients> {
-        let grad = grad.contiguous()?;
-        with_element!(x.dtype(), T => with_element!(grad.dtype(), O => self.gradients::<T, O>(x, weight, bias, &grad)))
     }
 
     fn gradients<T: Element, O: Element>(
@@ -151,43 +152,6 @@ impl Norm {
         let dw = if weight.track_op() { Some(tensor(sums, &[d])?) } else { None };
         let db = if bias.is_some_and(Tensor::track_op) { Some(tensor(db, &[d])?) } else { None };
         Ok((dx, dw, db))
-    }
-}
-
-impl CustomOp2 for Norm {
-    fn name(&self) -> &'static str {
-        if self.centred { "layer-norm" } else { "rms-norm" }
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward(s1, l1, elements::<f32>(s2, l2)?, None)
-    }
-
-    fn bwd(&self, x: &Tensor, weight: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw, _) = self.backward(x, weight, None, grad)?;
-        Ok((dx, dw))
-    }
-}
-
-impl CustomOp3 for Norm {
-    fn name(&self) -> &'static str {
-        "layer-norm-bias"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.forward(s1, l1, elements::<f32>(s2, l2)?, Some(elements::<f32>(s3, l3)?))
-    }
-
-    fn bwd(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Gradients> {
-        self.backward(x, weight, Some(bias), grad)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::access::F32Ref;
 use crate::element::{Element, Lock, elements, in_f32, is_element, output, tensor, with_element};
 use crate::parallel::{self, Disjoint};
 use crate::simd::multiversion;
-use crate::tape::apply3;
+use crate::tape::{Gradients, apply3};
 use crate::{check, plain};
 
 /// Positions of one task.
@@ -54,14 +54,7 @@ impl CustomOp3 for Rotary {
         Ok((y, l1.shape().clone()))
     }
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        cos: &Tensor,
-        sin: &Tensor,
-        _y: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Gradients> {
         let grad = grad.contiguous()?;
         let (cos, sin) = (F32Ref::new(cos)?, F32Ref::new(sin)?);
         let dx = with_element!(x.dtype(), T => {

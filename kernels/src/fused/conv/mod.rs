@@ -12,13 +12,13 @@ mod product;
 mod weight_grad;
 mod window;
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, DType, Layout, Result, Shape, Tensor};
 use half::bf16;
 
 use self::product::{Epilogue, Operands, Packed, Target};
 use self::window::{Scratch, Window};
 use super::cast;
-use super::linear::column_sums;
+use super::linear::bias_gradient;
 use crate::access::F32Ref;
 use crate::check::{self, ConvSizes};
 use crate::element::{Element, Lock, elements, in_f32, is_element, output, tensor, with_element};
@@ -26,7 +26,7 @@ use crate::gemm::bf16::has_dot_products;
 use crate::parallel::Disjoint;
 use crate::plain;
 use crate::simd::LANES;
-use crate::tape::{apply2, apply3};
+use crate::tape::{Gradients, Layer, apply_layer};
 
 /// Settings of a convolution, equal for both image axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,10 +60,7 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: &Conv2
         return plain::conv2d(x, weight, bias, config);
     }
     let op = Conv { sizes: check::conv2d(x, weight, bias, config)?, config: *config, operands: operands(x.dtype()) };
-    match bias {
-        Some(bias) => apply3(&x.contiguous()?, &in_f32(weight)?, &in_f32(bias)?, op),
-        None => apply2(&x.contiguous()?, &in_f32(weight)?, op),
-    }
+    apply_layer(x, weight, bias, op)
 }
 
 /// How products of activations of a dtype are formed here.
@@ -166,7 +163,7 @@ impl PackedConv2d {
         with_operands!(conv.operands, T, E => {
             let residual = residual.as_ref().map(Lock::elements::<T>).transpose()?;
             let epilogue = Epilogue { bias: bias.as_deref(), residual, relu };
-            tensor(conv.forward::<T, E>(x.elements()?, &conv.window(), &self.packed, epilogue), &conv.out_dims())
+            tensor(conv.product::<T, E>(x.elements()?, &conv.window(), &self.packed, epilogue), &conv.out_dims())
         })
     }
 }
@@ -215,7 +212,7 @@ impl Conv {
             .collect()
     }
 
-    fn forward<T: Element, E: Scratch<T>>(&self, x: &[T], window: &Window, packed: &[Packed], epilogue: Epilogue<T>) -> Vec<T> {
+    fn product<T: Element, E: Scratch<T>>(&self, x: &[T], window: &Window, packed: &[Packed], epilogue: Epilogue<T>) -> Vec<T> {
         let s = &self.sizes;
         let (inputs, outputs) = self.group();
         let mut y = output(self.out_dims().iter().product());
@@ -233,15 +230,6 @@ impl Conv {
             product::run::<T, E>(window, x, group * inputs, packed, epilogue, target, &out);
         }
         y
-    }
-
-    fn apply(&self, s1: &CpuStorage, l1: &Layout, weight: &[f32], bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
-        let window = self.window();
-        let packed = self.pack_forward(&window, weight);
-        let y = with_operands!(self.operands, T, E => {
-            T::storage(self.forward::<T, E>(elements(s1, l1)?, &window, &packed, Epilogue { bias, ..Epilogue::NONE }))
-        });
-        Ok((y, self.out_dims().to_vec().into()))
     }
 
     fn input_gradient<T: Element, E: Scratch<T>>(&self, weight: &[f32], grad: &[T]) -> Vec<T> {
@@ -278,26 +266,6 @@ impl Conv {
         }
         dw
     }
-
-    fn backward(&self, x: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let g = Lock::new(grad);
-        let dx = if x.track_op() {
-            let weight = F32Ref::new(weight)?;
-            Some(with_operands!(self.operands, T, E => {
-                tensor(self.input_gradient::<T, E>(&weight, g.elements()?), x.dims())?
-            }))
-        } else {
-            None
-        };
-        let dw = if weight.track_op() {
-            let lock = Lock::new(x);
-            let dw = with_element!(x.dtype(), T => self.weight_gradient::<T>(lock.elements()?, g.elements()?));
-            Some(tensor(dw, weight.dims())?)
-        } else {
-            None
-        };
-        Ok((dx, dw))
-    }
 }
 
 /// Groups of `from` numbers, each with zeros behind it up to `to`.
@@ -307,54 +275,45 @@ fn pad_groups<T: Element>(x: &[T], from: usize, to: usize) -> Vec<T> {
     padded
 }
 
-impl CustomOp2 for Conv {
+impl Layer for Conv {
     fn name(&self) -> &'static str {
         "conv2d"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.apply(s1, l1, elements::<f32>(s2, l2)?, None)
-    }
-
-    fn bwd(&self, x: &Tensor, weight: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        self.backward(x, weight, &cast(grad, x.dtype())?.contiguous()?)
-    }
-}
-
-impl CustomOp3 for Conv {
-    fn name(&self) -> &'static str {
-        "conv2d-bias"
-    }
-
-    fn cpu_fwd(
+    fn forward(
         &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
+        x: &CpuStorage,
+        l: &Layout,
+        weight: &[f32],
+        _: &Shape,
+        bias: Option<&[f32]>,
     ) -> Result<(CpuStorage, Shape)> {
-        self.apply(s1, l1, elements::<f32>(s2, l2)?, Some(elements::<f32>(s3, l3)?))
+        let window = self.window();
+        let packed = self.pack_forward(&window, weight);
+        let y = with_operands!(self.operands, T, E => {
+            T::storage(self.product::<T, E>(elements(x, l)?, &window, &packed, Epilogue { bias, ..Epilogue::NONE }))
+        });
+        Ok((y, self.out_dims().to_vec().into()))
     }
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _y: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    fn backward(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, grad: &Tensor) -> Result<Gradients> {
         let grad = cast(grad, x.dtype())?.contiguous()?;
-        let (dx, dw) = self.backward(x, weight, &grad)?;
-        let db = if bias.track_op() {
-            let lock = Lock::new(&grad);
-            let sums = with_element!(grad.dtype(), T => column_sums::<T>(lock.elements()?, bias.elem_count()));
-            Some(tensor(sums, bias.dims())?)
+        let g = Lock::new(&grad);
+        let dx = if x.track_op() {
+            let weight = F32Ref::new(weight)?;
+            Some(with_operands!(self.operands, T, E => {
+                tensor(self.input_gradient::<T, E>(&weight, g.elements()?), x.dims())?
+            }))
         } else {
             None
         };
-        Ok((dx, dw, db))
+        with_element!(x.dtype(), T => {
+            let dw = if weight.track_op() {
+                Some(tensor(self.weight_gradient::<T>(Lock::new(x).elements()?, g.elements()?), weight.dims())?)
+            } else {
+                None
+            };
+            Ok((dx, dw, bias_gradient::<T>(g.elements()?, bias)?))
+        })
     }
 }

@@ -34,6 +34,14 @@ pub(crate) enum Numbers<'a> {
 }
 
 impl Numbers<'_> {
+    /// Some of them.
+    pub(crate) fn range(self, start: usize, end: usize) -> Self {
+        match self {
+            Self::F32(x) => Self::F32(&x[start..end]),
+            Self::Bf16(x) => Self::Bf16(&x[start..end]),
+        }
+    }
+
     fn len(self) -> usize {
         match self {
             Self::F32(x) => x.len(),

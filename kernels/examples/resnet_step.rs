@@ -11,7 +11,7 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device, Error, Result, Tensor, Var};
-use kernels::{Conv2dConfig, PackedConv2d, SgdParams, sgd_step};
+use kernels::{BatchNorm, Conv2dConfig, PackedConv2d, SgdParams, sgd_step};
 
 /// Numbers of deviation `size` from a counter.
 fn random(dims: &[usize], size: f32) -> Result<Tensor> {
@@ -52,7 +52,8 @@ impl ConvNorm {
 
     fn forward(&self, x: &Tensor, relu: bool) -> Result<Tensor> {
         let y = kernels::conv2d(x, &self.weight, None, &self.config)?;
-        Ok(kernels::batch_norm_train(&y, &self.gamma, &self.beta, 1e-5, relu)?.0)
+        let norm = BatchNorm { gamma: &self.gamma, beta: &self.beta, eps: 1e-5, relu };
+        Ok(kernels::batch_norm_train(&y, &norm)?.0)
     }
 }
 

@@ -37,10 +37,10 @@ mod stand_in;
 mod tape;
 
 pub use fused::{
-    AdamWParams, Conv2dConfig, Merge, PackedConv2d, SgdParams, adamw_step, add, add_relu, batch_norm_eval, batch_norm_train,
-    cast, causal_attention, conv2d, conv2d_inference, cross_entropy, embedding, gelu_erf, gelu_tanh, global_avg_pool,
-    grad_sq_norm, layer_norm, layer_norm_as, linear, linear_cross_entropy, linear_cross_entropy_in, linear_in, low_rank,
-    max_pool2d, merge, rms_norm, rms_norm_as, rotary, sgd_step, silu, swiglu, token_nll,
+    AdamWParams, BatchNorm, Conv2dConfig, Merge, PackedConv2d, SgdParams, adamw_step, add, add_relu, batch_norm_eval,
+    batch_norm_train, cast, causal_attention, conv2d, conv2d_inference, cross_entropy, embedding, gelu_erf, gelu_tanh,
+    global_avg_pool, grad_sq_norm, layer_norm, layer_norm_as, linear, linear_cross_entropy, linear_cross_entropy_in, linear_in,
+    low_rank, max_pool2d, merge, rms_norm, rms_norm_as, rotary, sgd_step, silu, swiglu, token_nll,
 };
 pub use gemm::panel::{PackedWeight, linear_packed};
 pub use infer::{AttentionRun, KvPiece, KvSlab, append_runs, attention_cached, attention_runs};

@@ -1,4 +1,4 @@
-//! Batch norm over the channels of images stored channels last, with ReLU in the same pass, and the end of a residual block.
+//! Batch norm over the channels of images stored channels last, with ReLU in the same pass, and the sums that end a residual block.
 //!
 //! ```text
 //! y = relu?((x − μ)·r·γ + β)      r = 1/√(var + eps), var biased      Ioffe and Szegedy 2015 (arXiv:1502.03167), algorithm 1
@@ -15,29 +15,44 @@
 //! read as many at a time.
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
 
 use super::cast;
 use super::linear::add_rows;
 use crate::access::{F32Ref, to_f32};
 use crate::element::{Element, Lock, elements, in_f32, is_element, output, tensor, with_element};
-use crate::parallel::{self, Disjoint, PIECE};
+use crate::parallel::{self, Disjoint, PIECE, is_worth_it};
 use crate::simd::multiversion;
 use crate::tape::{Gradients, apply2, apply3};
 use crate::{check, plain};
 
-/// `(x − mean)/√(var + eps)·gamma + beta` with mean and biased variance of the batch, then ReLU if `relu`.
+/// Parameters and settings of a batch norm over channels, `C` of them.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchNorm<'a> {
+    /// Scale of each channel, `[C]`.
+    pub gamma: &'a Tensor,
+    /// Shift of each channel, `[C]`.
+    pub beta: &'a Tensor,
+    /// Added to the variance.
+    pub eps: f64,
+    /// Whether `max(·, 0)` stands behind it.
+    pub relu: bool,
+}
+
+/// `(x − mean)/√(var + eps)·gamma + beta` with mean and biased variance of the batch, then ReLU where asked for.
 ///
-/// - Shape: `x` is `[.., C]`, `gamma` and `beta` are `[C]`; the output has the shape of `x`.
+/// - Shape: `x` is `[.., C]`; the output has the shape of `x`.
 /// - Returns the output, the mean `[C]` and the unbiased variance `[C]`, the two without history: they are what running
 ///   statistics average.
 /// - Kept for backward: `x`.
 ///
 /// # Errors
 /// When the shapes do not fit, or with fewer than two values per channel.
-pub fn batch_norm_train(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64, relu: bool) -> Result<(Tensor, Tensor, Tensor)> {
+pub fn batch_norm_train(x: &Tensor, norm: &BatchNorm<'_>) -> Result<(Tensor, Tensor, Tensor)> {
+    let &BatchNorm { gamma, beta, eps, relu } = norm;
     let channels = check::batch_norm("batch_norm_train", x, &[("gamma", gamma), ("beta", beta)])?;
     if ![x, gamma, beta].into_iter().all(is_element) || x.elem_count() < 2 * channels {
-        return plain::batch_norm_train(x, gamma, beta, eps, relu);
+        return plain::batch_norm_train(x, norm);
     }
     let x = x.contiguous()?;
     let (mean, biased) = with_element!(x.dtype(), T => statistics::<T>(Lock::new(&x).elements()?, channels));
@@ -50,30 +65,35 @@ pub fn batch_norm_train(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64, rel
     Ok((y, mean_tensor, tensor(unbiased, &[channels])?))
 }
 
-/// `(x − mean)/√(variance + eps)·gamma + beta` with given statistics, then ReLU if `relu`.
+/// `(x − mean)/√(variance + eps)·gamma + beta` with given statistics, then ReLU where asked for.
 ///
-/// - Shape: `x` is `[.., C]`, the others are `[C]`; the output has the shape of `x`.
+/// - Shape: `x` is `[.., C]`, `mean` and `variance` are `[C]`; the output has the shape of `x`.
 /// - The statistics are constants: they get no gradient.
 ///
 /// # Errors
 /// When the shapes do not fit.
-pub fn batch_norm_eval(
-    x: &Tensor,
-    gamma: &Tensor,
-    beta: &Tensor,
-    mean: &Tensor,
-    variance: &Tensor,
-    eps: f64,
-    relu: bool,
-) -> Result<Tensor> {
+pub fn batch_norm_eval(x: &Tensor, norm: &BatchNorm<'_>, mean: &Tensor, variance: &Tensor) -> Result<Tensor> {
+    let &BatchNorm { gamma, beta, eps, relu } = norm;
     let vectors = [("gamma", gamma), ("beta", beta), ("mean", mean), ("variance", variance)];
     check::batch_norm("batch_norm_eval", x, &vectors)?;
     if ![x, gamma, beta, mean, variance].into_iter().all(is_element) {
-        return plain::batch_norm_eval(x, gamma, beta, mean, variance, eps, relu);
+        return plain::batch_norm_eval(x, norm, mean, variance);
     }
     let rstd = to_f32(variance)?.iter().map(|&v| (1. / (f64::from(v) + eps).sqrt()) as f32).collect();
     let op = Normalise { mean: to_f32(mean)?, rstd, relu, of_batch: false };
     apply3(&x.contiguous()?, &in_f32(gamma)?, &in_f32(beta)?, op)
+}
+
+/// `a + b` of equal shapes, on all threads; the output has the dtype of `a`.
+///
+/// # Errors
+/// When the shapes differ.
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if !is_element(a) || !is_element(b) {
+        return plain::add(a, b);
+    }
+    check::same_shape("add", "b", a, b)?;
+    apply2(&a.contiguous()?, &b.contiguous()?, Add)
 }
 
 /// `max(a + b, 0)` of equal shapes, the end of a residual block.
@@ -332,6 +352,44 @@ multiversion! {
                 let h = passed(g[i].wide(), S::fma(centred, scale[i], beta[i]), relu);
                 dx[i] = T::narrow(S::fma(scale[i], h, S::fma(slope[i], centred, offset[i])));
             }
+        }
+    }
+}
+
+struct Add;
+
+impl CustomOp2 for Add {
+    fn name(&self) -> &'static str {
+        "add"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let y = with_element!(s1.dtype(), A => {
+            with_element!(s2.dtype(), B => sums::<A, B>(elements(s1, l1)?, elements(s2, l2)?))
+        });
+        Ok((y, l1.shape().clone()))
+    }
+
+    fn bwd(&self, a: &Tensor, b: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let db = if b.track_op() { Some(cast(grad, b.dtype())?) } else { None };
+        Ok((a.track_op().then(|| grad.clone()), db))
+    }
+}
+
+fn sums<A: Element, B: Element>(a: &[A], b: &[B]) -> CpuStorage {
+    let mut y = output::<A>(a.len());
+    if is_worth_it(a.len()) {
+        y.par_chunks_mut(PIECE).zip(a.par_chunks(PIECE).zip(b.par_chunks(PIECE))).for_each(|(y, (a, b))| add_slices(a, b, y));
+    } else {
+        add_slices(a, b, &mut y);
+    }
+    A::storage(y)
+}
+
+multiversion! {
+    fn add_slices<S, A: Element, B: Element>(a: &[A], b: &[B], y: &mut [A]) {
+        for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
+            *y = A::narrow(a.wide() + b.wide());
         }
     }
 }

@@ -21,7 +21,9 @@ use crate::{check, plain};
 /// Rows of one task, and of one partial sum of the weights' gradients.
 const ROWS: usize = 128;
 /// Ranks up to which the branch is bound by memory and goes without packed products.
-pub(crate) const THIN: usize = 16;
+pub(super) const THIN: usize = 16;
+/// Widths up to which `x·down` goes column by column of registers: sums along so short a row would cost more than its products.
+const NARROW: usize = 128;
 
 /// `(x·down)·up`, in f32 also where the maps are bf16.
 ///
@@ -44,13 +46,24 @@ struct LowRank {
     inner: OnceLock<Vec<f32>>,
 }
 
-/// `y = z·up` over rows of width `d`.
-fn expand(z: &[f32], up: Operand<'_>, thin_up: Option<&[f32]>, y: &mut [f32], d: usize, r: usize) {
-    if let Some(up) = thin_up {
-        y.fill(0.);
-        add_thin(z, up, r, y);
+/// `z = x·columns` over rows of width `d`; `columns` is `[D, r]`, `rows` the same as `[r, D]`, read up to rank [`THIN`] only.
+pub(super) fn reduce(x: &[f32], rows: &[f32], columns: &[f32], r: usize, z: &mut [f32], d: usize) {
+    if d <= NARROW && r.is_multiple_of(LANES) {
+        z.fill(0.);
+        add_thin(x, columns, d, z);
+    } else if r <= THIN {
+        skinny::product_one_thread(x, rows, z, d);
     } else {
-        Product::new(y.len() / d, d, r).one_thread().into(Operand::rows(z, r), up, y, d);
+        Product::new(x.len() / d, r, d).one_thread().into(Operand::rows(x, d), Operand::rows(columns, r), z, r);
+    }
+}
+
+/// `y += z·up` over rows; `up` as rows for few columns of `z` (up to [`THIN`]), as an operand for more.
+pub(super) fn expand(z: &[f32], thin_up: &[f32], up: Operand<'_>, r: usize, y: &mut [f32], d: usize) {
+    if r <= THIN {
+        add_thin(z, thin_up, r, y);
+    } else {
+        Product::new(y.len() / d, d, r).one_thread().adding().into(Operand::rows(z, r), up, y, d);
     }
 }
 
@@ -71,20 +84,16 @@ impl CustomOp3 for LowRank {
         let (x, down, up) = (elements::<f32>(s1, l1)?, elements::<f32>(s2, l2)?, elements::<f32>(s3, l3)?);
         let (d, r) = l2.shape().dims2()?;
         let rows = x.len() / d;
-        let thin = (r <= THIN).then(|| transposed(down, r));
+        let turned = if r <= THIN { transposed(down, r) } else { Vec::new() };
         let (mut y, mut z) = (output(x.len()), output(rows * r));
         let (target_y, target_z) = (Disjoint::new(&mut y), Disjoint::new(&mut z));
         parallel::for_each(rows.div_ceil(ROWS), x.len(), |task| {
             let (start, end) = (task * ROWS, ((task + 1) * ROWS).min(rows));
             // SAFETY: each task has its own rows of both results.
             let (y, z) = unsafe { (target_y.range(start * d, end * d), target_z.range(start * r, end * r)) };
-            let x = &x[start * d..end * d];
-            if let Some(down) = &thin {
-                skinny::product_one_thread(x, down, z, d);
-            } else {
-                Product::new(end - start, r, d).one_thread().into(Operand::rows(x, d), Operand::rows(down, r), z, r);
-            }
-            expand(z, Operand::rows(up, d), thin.is_some().then_some(up), y, d, r);
+            reduce(&x[start * d..end * d], &turned, down, r, z, d);
+            y.fill(0.);
+            expand(z, up, Operand::rows(up, d), r, y, d);
         });
         let _ = self.inner.set(z);
         Ok((CpuStorage::F32(y), l1.shape().clone()))
@@ -96,7 +105,8 @@ impl CustomOp3 for LowRank {
         let z = self.inner.get().map_or(&[][..], Vec::as_slice);
         let (d, r) = down.dims2()?;
         let rows = xs.len() / d;
-        let thin = (r <= THIN).then(|| transposed(&a, r));
+        let turned_down = if r <= THIN { transposed(&a, r) } else { Vec::new() };
+        let turned_up = transposed(&b, d);
         let mut dx = output(xs.len());
         let target = Disjoint::new(&mut dx);
         let parts = parallel::map(rows.div_ceil(ROWS), xs.len(), |task| {
@@ -106,12 +116,9 @@ impl CustomOp3 for LowRank {
             let dx = unsafe { target.range(start * d, end * d) };
             let (x, g, z) = (&xs[start * d..end * d], &g[start * d..end * d], &z[start * r..end * r]);
             let mut e = output(count * r);
-            if thin.is_some() {
-                skinny::product_one_thread(g, &b, &mut e, d);
-            } else {
-                Product::new(count, r, d).one_thread().into(Operand::rows(g, d), Operand::rows(&b, d).t(), &mut e, r);
-            }
-            expand(&e, Operand::rows(&a, r).t(), thin.as_deref(), dx, d, r);
+            reduce(g, &b, &turned_up, r, &mut e, d);
+            dx.fill(0.);
+            expand(&e, &turned_down, Operand::rows(&a, r).t(), r, dx, d);
             let e = Operand::rows(&e, r);
             // d_down transposed, [r, D], so that both sums have long rows
             let mut sums = output(2 * r * d);
@@ -133,13 +140,13 @@ impl CustomOp3 for LowRank {
 }
 
 /// `[D, r]` as `[r, D]`.
-pub(crate) fn transposed(down: &[f32], r: usize) -> Vec<f32> {
+pub(super) fn transposed(down: &[f32], r: usize) -> Vec<f32> {
     (0..r).flat_map(|column| down.iter().skip(column).step_by(r).copied()).collect()
 }
 
 multiversion! {
     /// `y += z·up` over rows, for few columns of `z`: one pass over `y`.
-    pub(crate) fn add_thin<S>(z: &[f32], up: &[f32], r: usize, y: &mut [f32]) {
+    fn add_thin<S>(z: &[f32], up: &[f32], r: usize, y: &mut [f32]) {
         let d = up.len() / r;
         for (z, y) in z.chunks_exact(r).zip(y.chunks_exact_mut(d)) {
             let mut column = 0;

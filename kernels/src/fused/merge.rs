@@ -1,8 +1,7 @@
 //! Joining a block's output with the residual side: LAuReL's whole formula in one pass over the activations.
 //!
 //! ```text
-//! add(a, b) = a + b
-//! merge     y = α·(fx + fx') + β·(x + (x·down)·up + Σ_j z_j·up_j), at least 0 where a ReLU stands behind it
+//! y = α·(fx + fx') + β·(x + (x·down)·up + Σ_j z_j·up_j), at least 0 where a ReLU stands behind it
 //!
 //! backward, U = [up; up_1; …], Z = [x·down, z_1, …], e = (g·β)·Uᵀ cut like Z:
 //!   dfx = dfx' = α·g        dα = Σ g·(fx + fx')
@@ -14,37 +13,21 @@
 //! Source: LAuReL (arXiv:2411.07501) §2.1–2.3.
 use std::sync::OnceLock;
 
-use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 
 use super::batch_norm::passed_of;
 use super::cast;
+use super::low_rank::{THIN, expand, reduce, transposed};
 use crate::access::{F32Ref, is_fast};
 use crate::element::{Element, Lock, elements, in_f32, is_element, output, tensor, with_element};
-use crate::fused::low_rank::{THIN, add_thin, transposed};
-use crate::gemm::{Operand, Product, skinny};
-use crate::parallel::{self, Disjoint, PIECE, is_worth_it};
-use crate::simd::{LANES, dot, multiversion};
+use crate::gemm::{Operand, Product};
+use crate::parallel::{self, Disjoint, PIECE};
+use crate::simd::{dot, multiversion};
 use crate::tape::{self, Gradients, apply2, apply3};
 use crate::{check, plain, stand_in};
 
-/// Widths up to which `x·down` goes column by column of registers: sums along so short a row would cost more than its products.
-const NARROW: usize = 128;
 /// Rows of one task, and of one partial sum of the weights' gradients.
 const ROWS: usize = 64;
-
-/// `a + b` of equal shapes, on all threads; the output has the dtype of `a`.
-///
-/// # Errors
-/// When the shapes differ.
-pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if !is_element(a) || !is_element(b) {
-        return plain::add(a, b);
-    }
-    check::same_shape("add", "b", a, b)?;
-    apply2(&a.contiguous()?, &b.contiguous()?, Add)
-}
 
 /// Operands of [`merge`]; `D` is the width of the activations, `[.., D]`.
 #[derive(Debug, Clone, Copy)]
@@ -122,44 +105,6 @@ pub fn merge(args: &Merge<'_>) -> Result<Tensor> {
     }
     let small = stand_in::bundle(&small)?;
     apply3(&fx, &x, &small, op)
-}
-
-struct Add;
-
-impl CustomOp2 for Add {
-    fn name(&self) -> &'static str {
-        "add"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = with_element!(s1.dtype(), A => {
-            with_element!(s2.dtype(), B => sums::<A, B>(elements(s1, l1)?, elements(s2, l2)?))
-        });
-        Ok((y, l1.shape().clone()))
-    }
-
-    fn bwd(&self, a: &Tensor, b: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let db = if b.track_op() { Some(cast(grad, b.dtype())?) } else { None };
-        Ok((a.track_op().then(|| grad.clone()), db))
-    }
-}
-
-fn sums<A: Element, B: Element>(a: &[A], b: &[B]) -> CpuStorage {
-    let mut y = output::<A>(a.len());
-    if is_worth_it(a.len()) {
-        y.par_chunks_mut(PIECE).zip(a.par_chunks(PIECE).zip(b.par_chunks(PIECE))).for_each(|(y, (a, b))| add_slices(a, b, y));
-    } else {
-        add_slices(a, b, &mut y);
-    }
-    A::storage(y)
-}
-
-multiversion! {
-    fn add_slices<S, A: Element, B: Element>(a: &[A], b: &[B], y: &mut [A]) {
-        for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
-            *y = A::narrow(a.wide() + b.wide());
-        }
-    }
 }
 
 /// The arguments that candle does not pass, contiguous; `fx` is among them because a stand-in may take its place.
@@ -467,27 +412,6 @@ multiversion! {
 fn tasks(rows: usize, d: usize, rank: usize) -> (usize, impl Fn(usize) -> (usize, usize)) {
     let step = if rank > THIN { ROWS } else { (PIECE / d).clamp(16, ROWS) };
     (rows.div_ceil(step), move |task| (task * step, ((task + 1) * step).min(rows)))
-}
-
-/// `z = x·columns` over rows of width `d`; `columns` is `[D, r]`, `rows` the same as `[r, D]`.
-fn reduce(x: &[f32], rows: &[f32], columns: &[f32], r: usize, z: &mut [f32], d: usize) {
-    if d <= NARROW && r.is_multiple_of(LANES) {
-        z.fill(0.);
-        add_thin(x, columns, d, z);
-    } else if r <= THIN {
-        skinny::product_one_thread(x, rows, z, d);
-    } else {
-        Product::new(x.len() / d, r, d).one_thread().into(Operand::rows(x, d), Operand::rows(columns, r), z, r);
-    }
-}
-
-/// `y += z·up` over rows; `up` as rows for few columns of `z`, as an operand for more.
-fn expand(z: &[f32], thin_up: &[f32], up: Operand<'_>, r: usize, y: &mut [f32], d: usize) {
-    if r <= THIN {
-        add_thin(z, thin_up, r, y);
-    } else {
-        Product::new(y.len() / d, d, r).one_thread().adding().into(Operand::rows(z, r), up, y, d);
-    }
 }
 
 impl CustomOp2 for MergeOp {

@@ -4,7 +4,7 @@
 use candle_core::{Result, Tensor};
 
 use crate::check;
-use crate::fused::Conv2dConfig;
+use crate::fused::{BatchNorm, Conv2dConfig};
 
 /// Every `stride`-th of `count` elements from `first` along `axis`.
 fn every(x: &Tensor, axis: usize, first: usize, stride: usize, count: usize) -> Result<Tensor> {
@@ -65,7 +65,8 @@ pub fn conv2d_inference(
 }
 
 /// Batch norm with the statistics of the batch, see [`crate::batch_norm_train`].
-pub fn batch_norm_train(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64, relu: bool) -> Result<(Tensor, Tensor, Tensor)> {
+pub fn batch_norm_train(x: &Tensor, norm: &BatchNorm<'_>) -> Result<(Tensor, Tensor, Tensor)> {
+    let &BatchNorm { gamma, beta, eps, relu } = norm;
     let channels = check::batch_norm("batch_norm_train", x, &[("gamma", gamma), ("beta", beta)])?;
     let rows = x.elem_count() / channels;
     if rows < 2 {
@@ -82,15 +83,8 @@ pub fn batch_norm_train(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64, rel
 }
 
 /// Batch norm with given statistics, see [`crate::batch_norm_eval`].
-pub fn batch_norm_eval(
-    x: &Tensor,
-    gamma: &Tensor,
-    beta: &Tensor,
-    mean: &Tensor,
-    variance: &Tensor,
-    eps: f64,
-    relu: bool,
-) -> Result<Tensor> {
+pub fn batch_norm_eval(x: &Tensor, norm: &BatchNorm<'_>, mean: &Tensor, variance: &Tensor) -> Result<Tensor> {
+    let &BatchNorm { gamma, beta, eps, relu } = norm;
     let vectors = [("gamma", gamma), ("beta", beta), ("mean", mean), ("variance", variance)];
     check::batch_norm("batch_norm_eval", x, &vectors)?;
     let scale = (gamma / (variance.detach() + eps)?.sqrt()?)?;

@@ -47,10 +47,11 @@ fn images_and_windows_that_do_not_fit_are_refused() {
     let text = message(packed.forward(&x, Some(&random(&[2, 4, 5, 6], 3)), false));
     assert!(text.contains("`residual`: expected shape [2, 4, 5, 8], found [2, 4, 5, 6]"), "{text}");
     let c = random(&[5], 1);
-    let text = kernels::batch_norm_train(&x, &c, &c, 1e-5, false).unwrap_err().to_string();
+    let norm = kernels::BatchNorm { gamma: &c, beta: &c, eps: 1e-5, relu: false };
+    let text = kernels::batch_norm_train(&x, &norm).unwrap_err().to_string();
     assert!(text.contains("batch_norm_train: argument `gamma`: expected shape [6], found [5]"), "{text}");
     let one = random(&[1, 1, 1, 5], 0);
-    let text = kernels::batch_norm_train(&one, &c, &c, 1e-5, false).unwrap_err().to_string();
+    let text = kernels::batch_norm_train(&one, &norm).unwrap_err().to_string();
     assert!(text.contains("at least 2 values per channel"), "{text}");
     assert!(message(kernels::max_pool2d(&x, 2, 1, 2)).contains("at most half the window of 2"));
     assert!(message(kernels::global_avg_pool(&random(&[2, 0, 3, 4], 0))).contains("at least one pixel"));

@@ -1,6 +1,6 @@
 //! Operations on images: their cases for the tests of all operations, and what is theirs alone.
 use candle_core::{DType, Result, Tensor, Var};
-use kernels::{Conv2dConfig, PackedConv2d, plain};
+use kernels::{BatchNorm, Conv2dConfig, PackedConv2d, plain};
 
 use crate::cases::{Case, List, random};
 
@@ -57,6 +57,11 @@ fn like(constant: &Tensor, arguments: &[Tensor]) -> Result<Tensor> {
     constant.to_dtype(arguments[1].dtype())
 }
 
+/// A batch norm by the second and third argument.
+fn norm_of(arguments: &[Tensor], eps: f64, relu: bool) -> BatchNorm<'_> {
+    BatchNorm { gamma: &arguments[1], beta: &arguments[2], eps, relu }
+}
+
 pub(crate) fn norms(list: &mut List) {
     for dims in [&[2, 1, 1, 1][..], &[2, 3, 5, 7], &[3, 4, 4, 16], &[50, 10, 33], &[40, 9, 9, 20]] {
         let c = dims[dims.len() - 1];
@@ -68,8 +73,8 @@ pub(crate) fn norms(list: &mut List) {
                 format!("batch_norm_train relu {relu} {name}"),
                 &[dims, &[c], &[c]],
                 5e-6,
-                move |a| Ok(kernels::batch_norm_train(&a[0], &a[1], &a[2], eps, relu)?.0),
-                move |a| Ok(plain::batch_norm_train(&a[0], &a[1], &a[2], eps, relu)?.0),
+                move |a| Ok(kernels::batch_norm_train(&a[0], &norm_of(a, eps, relu))?.0),
+                move |a| Ok(plain::batch_norm_train(&a[0], &norm_of(a, eps, relu))?.0),
             );
             let (mean, variance) = (random(&[c], 8), (random(&[c], 9).sqr().unwrap() + 0.5).unwrap());
             let (mean2, variance2) = (mean.clone(), variance.clone());
@@ -77,8 +82,8 @@ pub(crate) fn norms(list: &mut List) {
                 format!("batch_norm_eval relu {relu} {name}"),
                 &[dims, &[c], &[c]],
                 3e-6,
-                move |a| kernels::batch_norm_eval(&a[0], &a[1], &a[2], &like(&mean, a)?, &like(&variance, a)?, eps, relu),
-                move |a| plain::batch_norm_eval(&a[0], &a[1], &a[2], &like(&mean2, a)?, &like(&variance2, a)?, eps, relu),
+                move |a| kernels::batch_norm_eval(&a[0], &norm_of(a, eps, relu), &like(&mean, a)?, &like(&variance, a)?),
+                move |a| plain::batch_norm_eval(&a[0], &norm_of(a, eps, relu), &like(&mean2, a)?, &like(&variance2, a)?),
             );
         }
         list.add(
@@ -152,18 +157,19 @@ pub(crate) fn nan_passes_through_every_operation() {
     let x = Tensor::from_vec(values, (2, 6, 6, 3), &candle_core::Device::Cpu).unwrap();
     let (weight, c) = (random(&[5, 3, 3, 3], 1), random(&[3], 2));
     let config = Conv2dConfig { padding: 1, ..Conv2dConfig::default() };
+    let norm = BatchNorm { gamma: &c, beta: &c, eps: 1e-5, relu: true };
     let has_nan = |y: &Tensor| numbers(y).iter().any(|y| y.is_nan());
     assert!(has_nan(&kernels::conv2d(&x, &weight, None, &config).unwrap()));
     assert!(has_nan(&kernels::conv2d_inference(&x, &weight, None, None, true, &config).unwrap()));
-    assert!(has_nan(&kernels::batch_norm_train(&x, &c, &c, 1e-5, true).unwrap().0));
-    assert!(has_nan(&kernels::batch_norm_eval(&x, &c, &c, &c, &c.sqr().unwrap(), 1e-5, true).unwrap()));
+    assert!(has_nan(&kernels::batch_norm_train(&x, &norm).unwrap().0));
+    assert!(has_nan(&kernels::batch_norm_eval(&x, &norm, &c, &c.sqr().unwrap()).unwrap()));
     assert!(has_nan(&kernels::add_relu(&x, &x).unwrap()));
     assert!(has_nan(&kernels::merge(&kernels::Merge { relu: true, ..kernels::Merge::plain(&x, &x) }).unwrap()));
     assert!(has_nan(&kernels::max_pool2d(&x, 3, 2, 1).unwrap()));
     assert!(has_nan(&kernels::global_avg_pool(&x).unwrap()));
     assert!(has_nan(&plain::conv2d_inference(&x, &weight, None, None, true, &config).unwrap()));
-    assert!(has_nan(&plain::batch_norm_train(&x, &c, &c, 1e-5, true).unwrap().0));
-    assert!(has_nan(&plain::batch_norm_eval(&x, &c, &c, &c, &c.sqr().unwrap(), 1e-5, true).unwrap()));
+    assert!(has_nan(&plain::batch_norm_train(&x, &norm).unwrap().0));
+    assert!(has_nan(&plain::batch_norm_eval(&x, &norm, &c, &c.sqr().unwrap()).unwrap()));
     assert!(has_nan(&plain::add_relu(&x, &x).unwrap()));
     assert!(has_nan(&plain::merge(&kernels::Merge { relu: true, ..kernels::Merge::plain(&x, &x) }).unwrap()));
 }
@@ -189,7 +195,8 @@ fn statistics_are_those_of_the_batch() {
     // channel 0: 1, 2, 3, 6 with mean 3 and squares 4 + 1 + 0 + 9 = 14, over n - 1 = 3; channel 1 is constant
     let x = Tensor::new(&[[1f32, 5.], [2., 5.], [3., 5.], [6., 5.]], &candle_core::Device::Cpu).unwrap();
     let one = Tensor::ones(2, DType::F32, &candle_core::Device::Cpu).unwrap();
-    let (y, mean, variance) = kernels::batch_norm_train(&x, &one, &one, 0., false).unwrap();
+    let (y, mean, variance) =
+        kernels::batch_norm_train(&x, &BatchNorm { gamma: &one, beta: &one, eps: 0., relu: false }).unwrap();
     assert_eq!(numbers(&mean), [3., 5.]);
     assert!((numbers(&variance)[0] - 14. / 3.).abs() < 1e-6 && numbers(&variance)[1] == 0.);
     // (6 − 3)/√(14/4) + 1
@@ -202,7 +209,7 @@ fn the_variance_survives_a_large_mean() {
     let values: Vec<f32> = (0..20_000).map(|i| if i / 2 % 2 == 0 { 4097. } else { 4095. }).collect();
     let x = Tensor::from_vec(values, (10_000, 2), &candle_core::Device::Cpu).unwrap();
     let c = random(&[2], 0);
-    let (_, mean, variance) = kernels::batch_norm_train(&x, &c, &c, 1e-5, false).unwrap();
+    let (_, mean, variance) = kernels::batch_norm_train(&x, &BatchNorm { gamma: &c, beta: &c, eps: 1e-5, relu: false }).unwrap();
     assert!(numbers(&mean).iter().all(|mean| (mean - 4096.).abs() < 1e-3), "{mean}");
     assert!(numbers(&variance).iter().all(|v| (v - 10_000. / 9_999.).abs() < 1e-5), "{variance}");
 }

@@ -40,17 +40,17 @@ impl BatchNorm {
     }
 
     fn forward(&self, x: &Tensor, mode: Mode, relu: bool) -> Result<Tensor> {
-        let (weight, bias) = (self.weight.tensor(), self.bias.tensor());
+        let norm = kernels::BatchNorm { gamma: self.weight.tensor(), beta: self.bias.tensor(), eps: self.eps, relu };
         match mode {
             Mode::Train => {
-                let (y, mean, variance) = kernels::batch_norm_train(x, weight, bias, self.eps, relu)?;
+                let (y, mean, variance) = kernels::batch_norm_train(x, &norm)?;
                 self.average(&self.running_mean, &mean)?;
                 self.average(&self.running_var, &variance)?;
                 Ok(y)
             }
             Mode::Eval => {
                 let (mean, variance) = (self.running_mean.tensor().detach(), self.running_var.tensor().detach());
-                kernels::batch_norm_eval(x, weight, bias, &mean, &variance, self.eps, relu)
+                kernels::batch_norm_eval(x, &norm, &mean, &variance)
             }
         }
     }

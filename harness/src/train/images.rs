@@ -293,9 +293,7 @@ impl ImageSets {
     }
 
     fn inputs(&self, config: &ImageTrainConfig) -> anyhow::Result<Inputs> {
-        let data = &config.data;
-        let digests =
-            format!("{}\n{}\n", self.train.digest(&config.file(&data.train))?, self.valid.digest(&config.file(&data.valid))?);
+        let digests = format!("{}\n{}\n", self.train.digest()?, self.valid.digest()?);
         Ok(Inputs {
             config_sha256: Some(config.sha256()),
             dataset: Some(self.train.name.clone()),

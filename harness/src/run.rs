@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! runs/<name>/<config hash 8>-s<seed>/
-//!   config.toml     resolved, every default written out        manifest.json   command, commit, host, build, inputs, status
+//!   config.toml     resolved; a missing key has its default    manifest.json   command, commit, host, build, inputs, status
 //!   tokenizer.json  a copy, so that the folder stands alone    train.jsonl     the training log
 //!   checkpoints/    step-000500/…                              records.jsonl   one row per line
 //!   lock            held while a process works here

@@ -15,38 +15,16 @@ use crate::{ImageError, Rgb8, jpeg};
 /// Most pixels of a picture unless told otherwise: Pillow's own limit, a quarter of a gibibyte as RGB.
 pub const DEFAULT_MAX_PIXELS: usize = (1 << 30) / 4 / 3;
 
-/// File formats that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// ISO 10918-1.
-    Jpeg,
-    /// ISO 15948.
-    Png,
-}
-
-impl Format {
-    /// The format by the first bytes; names of files are not trusted (ImageNet holds a PNG called `.JPEG`).
-    pub fn of(bytes: &[u8]) -> Option<Self> {
-        if bytes.starts_with(&[0xff, 0xd8, 0xff]) {
-            Some(Self::Jpeg)
-        } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-            Some(Self::Png)
-        } else {
-            None
-        }
-    }
-}
-
-/// Pixels of a file.
+/// Pixels of a file; its format is told by the first bytes, as names are not to be trusted (ImageNet holds a PNG called `.JPEG`).
 ///
 /// # Errors
 /// Another format, damage, more than `max_pixels`.
 pub fn decode(bytes: &[u8], max_pixels: usize) -> Result<Rgb8, ImageError> {
-    match Format::of(bytes) {
-        Some(Format::Jpeg) => jpeg::decode(bytes, max_pixels),
-        Some(Format::Png) => png(bytes, max_pixels),
-        None if bytes.is_empty() => Err(ImageError::UnknownFormat { found: "an empty file".to_owned() }),
-        None => Err(ImageError::UnknownFormat { found: format!("bytes {:02x?}", &bytes[..bytes.len().min(8)]) }),
+    match bytes {
+        [0xff, 0xd8, 0xff, ..] => jpeg::decode(bytes, max_pixels),
+        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => png(bytes, max_pixels),
+        [] => Err(ImageError::UnknownFormat { found: "an empty file".to_owned() }),
+        _ => Err(ImageError::UnknownFormat { found: format!("bytes {:02x?}", &bytes[..bytes.len().min(8)]) }),
     }
 }
 
@@ -75,4 +53,31 @@ fn png(bytes: &[u8], max_pixels: usize) -> Result<Rgb8, ImageError> {
         _ => buffer,
     };
     Rgb8::new(width, height, pixels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A picture of 2 × 1 with samples of 16 bits.
+    fn of_16_bits(colour: png::ColorType, samples: &[u16]) -> Vec<u8> {
+        let mut file = Vec::new();
+        let mut encoder = png::Encoder::new(&mut file, 2, 1);
+        encoder.set_color(colour);
+        encoder.set_depth(png::BitDepth::Sixteen);
+        let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_be_bytes()).collect();
+        encoder.write_header().unwrap().write_image_data(&bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn of_16_bits_the_high_byte_is_taken() {
+        let pixels = |file: &[u8]| decode(file, 2).unwrap().pixels().to_vec();
+        let rgb = of_16_bits(png::ColorType::Rgb, &[0x0102, 0xfeff, 0x00ff, 0x8000, 0x7fff, 0xffff]);
+        assert_eq!(pixels(&rgb), [0x01, 0xfe, 0x00, 0x80, 0x7f, 0xff]);
+        let grey = of_16_bits(png::ColorType::Grayscale, &[0x12ff, 0x00c0]);
+        assert_eq!(pixels(&grey), [0x12, 0x12, 0x12, 0, 0, 0]);
+        let alpha = of_16_bits(png::ColorType::GrayscaleAlpha, &[0x12ff, 0, 0x34c0, 0xffff]);
+        assert_eq!(pixels(&alpha), [0x12, 0x12, 0x12, 0x34, 0x34, 0x34]);
+    }
 }

@@ -22,7 +22,7 @@ mod normalize;
 mod resize;
 
 pub use adjust::{Adjust, adjust};
-pub use decode::{DEFAULT_MAX_PIXELS, Format, decode};
+pub use decode::{DEFAULT_MAX_PIXELS, decode};
 pub use error::ImageError;
 pub use normalize::Normalize;
 pub use resize::{Filter, resize, resize_short_side};

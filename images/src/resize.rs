@@ -15,7 +15,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ImageError, Rgb8};
+use crate::decode::check_size;
+use crate::{DEFAULT_MAX_PIXELS, ImageError, Rgb8};
 
 /// Fraction bits of a weight: 32 minus 8 of the byte minus 2 of headroom for sums above one.
 const PRECISION: u32 = 32 - 8 - 2;
@@ -174,7 +175,7 @@ fn rows_pass(bytes: &[u8], row_bytes: usize, windows: &[Window]) -> Vec<u8> {
 /// The picture with its short side at `short`, the long one at `trunc(short · long / short side)`, as torchvision's `Resize` of one number.
 ///
 /// # Errors
-/// `short` is zero.
+/// `short` is zero; a picture so narrow that the result has more than [`DEFAULT_MAX_PIXELS`].
 pub fn resize_short_side(image: &Rgb8, short: usize, filter: Filter) -> Result<Rgb8, ImageError> {
     let long = |long: usize, side: usize| (short as f64 * long as f64 / side as f64) as usize;
     let (width, height) = if image.width <= image.height {
@@ -185,6 +186,8 @@ pub fn resize_short_side(image: &Rgb8, short: usize, filter: Filter) -> Result<R
     if (width, height) == (image.width, image.height) {
         return Ok(image.clone());
     }
+    // A column of 65,500 pixels would grow to 12.9 GB with a short side of 256.
+    check_size(width, height, DEFAULT_MAX_PIXELS)?;
     resize(image, width, height, filter)
 }
 
@@ -231,5 +234,14 @@ mod tests {
         let short = resize_short_side(&image, 5, Filter::Bilinear).unwrap();
         assert_eq!((short.width(), short.height()), (7, 5)); // 50/7 = 7.14
         assert!(resize(&image, 0, 3, Filter::Bilinear).is_err());
+    }
+
+    #[test]
+    fn a_result_of_too_many_pixels_is_refused_before_memory_is_taken() {
+        let column = Rgb8::new(1, 65_500, vec![0; 3 * 65_500]).unwrap();
+        let error = resize_short_side(&column, 256, Filter::Bilinear).unwrap_err().to_string();
+        assert_eq!(error, "expected at most 89478485 pixels, found 256×16768000");
+        let short = resize_short_side(&column, 8, Filter::Bilinear).unwrap(); // 8 · 524,000 pixels
+        assert_eq!((short.width(), short.height()), (8, 524_000));
     }
 }

@@ -149,7 +149,7 @@ fn plan(args: &Args, asked: &Asked, global: &Global) -> anyhow::Result<VisionPla
         bail!("--data `bundled`: no pictures are bundled; expected a folder, a tar, or `hub`");
     } else {
         let set = ImageSet::open(path, options)?;
-        let digest = set.digest(path)?;
+        let digest = set.digest()?;
         (set, digest)
     };
     let beside = [path.parent().unwrap_or(Path::new("")), path].map(|folder| folder.join(classes::INDEX_FILE));
@@ -191,7 +191,7 @@ fn from_hub(asked: &Asked, options: OpenOptions, global: &Global) -> anyhow::Res
     let fetch = |file: &String| hub.get(&repository, "main", file).map_err(HubError::explain);
     let paths = files.iter().map(fetch).collect::<anyhow::Result<Vec<_>>>()?;
     let set = ImageSet::open_parquet(name.clone(), &paths, &split, options)?;
-    let digest = set.digest(Path::new(""))?;
+    let digest = set.digest()?;
     Ok((set, digest))
 }
 

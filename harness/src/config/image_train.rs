@@ -1,10 +1,9 @@
-//! A training run on images as data: the keys of `configs/train/resnet*.toml`, in the same order; and the choice between it and
-//! a language-model run by the model's family.
+//! A training run on images as data. The keys of `configs/train/resnet*.toml`, in the same order.
 
-use super::train::{invalid_model, located, validate_name, validate_positive, validate_seed};
-use super::{Invalid, OptimizerConfig, TrainConfig, project_root};
+use super::run::{self, full_tier, invalid_model, one, two, validate_name, validate_positive, validate_seed};
+use super::{Invalid, OptimizerConfig};
 use crate::data::images::{ImageTransform, OnBadImage, OpenOptions, set::DEFAULT_CACHE_BYTES};
-use models::{ImageModelConfig, InputShape, Model as _, ParamCount};
+use models::{ImageModelConfig, InputShape};
 use records::{RunId, Tier};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -85,15 +84,6 @@ pub struct ImageDataConfig {
     pub transform: ImageTransform,
 }
 
-fn full_tier() -> Tier {
-    Tier::Full
-}
-fn one() -> usize {
-    1
-}
-fn two() -> usize {
-    2
-}
 fn cache_bytes() -> usize {
     DEFAULT_CACHE_BYTES
 }
@@ -116,12 +106,7 @@ impl ImageTrainConfig {
     /// # Errors
     /// As [`super::load()`], and every value that no run can be built from, with its line.
     pub fn load(path: &Path, sets: &[String], seed: Option<u64>) -> anyhow::Result<Self> {
-        let loaded = super::load::<Self>(path, sets)?;
-        loaded.value.validate().map_err(|invalid| located(&loaded, &invalid))?;
-        let mut config = loaded.value;
-        config.seed = seed.unwrap_or(config.seed);
-        config.root = project_root(path);
-        Ok(config)
+        run::load(path, sets, seed, |config| (&mut config.seed, &mut config.root), Self::validate)
     }
 
     /// Checks every value.
@@ -157,7 +142,7 @@ impl ImageTrainConfig {
 
     /// The run's name: `<name>/<8 hex of the hash>-s<seed>`.
     pub fn run_id(&self) -> RunId {
-        RunId::new(&self.name, &self.sha256(), i64::try_from(self.seed).expect("validated"))
+        run::id(&self.name, &self.sha256(), self.seed)
     }
 
     /// The architecture choice as tables show it: `plain`, `rw+lr`, `naive+1`.
@@ -182,73 +167,9 @@ impl ImageTrainConfig {
         InputShape::Images { batch: self.batch * self.grad_accum, height: size, width: size }
     }
 
-    /// The resolved config as TOML, every default written out.
+    /// The resolved config as TOML: every default written out but those of keys that came later, which are left out so that a config
+    /// keeps its hash.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("configs hold only strings, numbers, lists and tables")
-    }
-}
-
-/// A training run of either kind; the model's family decides.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RunConfig {
-    /// A language model on text.
-    Language(Box<TrainConfig>),
-    /// A network on images.
-    Images(Box<ImageTrainConfig>),
-}
-
-impl RunConfig {
-    /// Reads, resolves and validates a config file.
-    ///
-    /// # Errors
-    /// As [`TrainConfig::load`].
-    pub fn load(path: &Path, sets: &[String], seed: Option<u64>) -> anyhow::Result<Self> {
-        let table = super::load::<toml::Table>(path, sets)?.value;
-        let family = table.get("model").and_then(|model| model.get("family")).and_then(toml::Value::as_str);
-        // A family of neither kind goes to the language models, whose reader says which families there are.
-        if family == Some("resnet") {
-            return Ok(Self::Images(Box::new(ImageTrainConfig::load(path, sets, seed)?)));
-        }
-        Ok(Self::Language(Box::new(TrainConfig::load(path, sets, seed)?)))
-    }
-
-    /// The subject.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Language(config) => &config.name,
-            Self::Images(config) => &config.name,
-        }
-    }
-
-    /// The run's name.
-    pub fn run_id(&self) -> RunId {
-        match self {
-            Self::Language(config) => config.run_id(),
-            Self::Images(config) => config.run_id(),
-        }
-    }
-
-    /// The architecture choice as tables show it.
-    pub fn variant(&self) -> String {
-        match self {
-            Self::Language(config) => config.variant(),
-            Self::Images(config) => config.variant(),
-        }
-    }
-
-    /// Optimizer steps.
-    pub fn max_steps(&self) -> u64 {
-        match self {
-            Self::Language(config) => config.max_steps,
-            Self::Images(config) => config.max_steps,
-        }
-    }
-
-    /// Trainable elements.
-    pub fn num_params(&self) -> ParamCount {
-        match self {
-            Self::Language(config) => config.model.num_params(),
-            Self::Images(config) => config.model.num_params(),
-        }
     }
 }

@@ -1,10 +1,10 @@
-//! What an experiment is: one TOML file, resolved to a struct with every default written out, hashed to the run's name.
+//! What an experiment is: one TOML file, resolved to a struct, hashed to the run's name.
 //!
 //! ```text
 //! configs/train/<name>.toml --extends, --set--> TrainConfig --sha256 without seed, 8 hex--> runs/<name>/<hash>-s<seed>/
 //! ```
 //! - [`mod@load`]: files, overrides, positions, suggestions.
-//! - [`train`]: a training run, [`TrainConfig`]. - [`image_train`]: one on images, and [`RunConfig`], either of the two.
+//! - [`train`]: a training run, [`TrainConfig`]. - [`image_train`]: one on images. - [`run`]: either of the two, [`RunConfig`].
 //! - [`suite`]: subjects × seeds × tasks. - [`sweep`]: a grid of settings.
 //!
 //! Paths in configs are relative to the project: the folder that holds the `configs/` folder the file lies in. For a file that
@@ -13,12 +13,14 @@
 pub mod image_train;
 pub mod load;
 pub mod position;
+pub mod run;
 pub mod suite;
 pub mod sweep;
 pub mod train;
 
-pub use image_train::{ImageDataConfig, ImageTrainConfig, RunConfig};
+pub use image_train::{ImageDataConfig, ImageTrainConfig};
 pub use load::{Loaded, load, nearest};
+pub use run::RunConfig;
 pub use suite::{OnMissing, Requires, SuiteConfig, SuiteTask};
 pub use sweep::SweepConfig;
 pub use train::{DataConfig, DataFormat, OptimizerConfig, Schedule, TrainConfig, UpdateRule};

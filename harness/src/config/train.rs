@@ -1,7 +1,7 @@
 //! A training run as data: model, data, optimizer, budget. The keys of `configs/train/*.toml`, in the same order.
 
-use super::{Invalid, Loaded, project_root};
-use crate::error::Hint as _;
+use super::Invalid;
+use super::run::{self, full_tier, invalid_model, one, two, validate_name, validate_positive, validate_seed};
 use models::ModelConfig;
 use records::{Numerics, RunId, Tier};
 use serde::{Deserialize, Serialize};
@@ -164,15 +164,6 @@ pub enum Schedule {
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
-fn full_tier() -> Tier {
-    Tier::Full
-}
-fn one() -> usize {
-    1
-}
-fn two() -> usize {
-    2
-}
 fn text() -> String {
     "text".to_owned()
 }
@@ -198,14 +189,7 @@ impl TrainConfig {
     /// # Errors
     /// As [`super::load()`], and every value that no run can be built from, with its line.
     pub fn load(path: &Path, sets: &[String], seed: Option<u64>) -> anyhow::Result<Self> {
-        let loaded = super::load::<Self>(path, sets)?;
-        loaded.value.validate().map_err(|invalid| located(&loaded, &invalid))?;
-        let mut config = loaded.value;
-        if let Some(seed) = seed {
-            config.seed = seed;
-        }
-        config.root = project_root(path);
-        Ok(config)
+        run::load(path, sets, seed, |config| (&mut config.seed, &mut config.root), Self::validate)
     }
 
     /// Checks every value.
@@ -253,24 +237,13 @@ impl TrainConfig {
 
     /// The run's name: `<name>/<8 hex of the hash>-s<seed>`.
     pub fn run_id(&self) -> RunId {
-        RunId::new(&self.name, &self.sha256(), i64::try_from(self.seed).expect("validated"))
+        run::id(&self.name, &self.sha256(), self.seed)
     }
 
     /// The architecture choice as tables show it: `plain`, `rw+lr`, `naive+1`, `wide+8`.
     pub fn variant(&self) -> String {
         let ModelConfig::Decoder(model) = &self.model;
-        let residual = model.residual.variant();
-        let mut parts = Vec::new();
-        if model.extra_layers > 0 {
-            parts.push(format!("naive+{}", model.extra_layers));
-        }
-        if model.mlp_extra > 0 {
-            parts.push(format!("wide+{}", model.mlp_extra));
-        }
-        if parts.is_empty() || residual != "plain" {
-            parts.push(residual);
-        }
-        parts.join("+")
+        model.variant()
     }
 
     /// A file of the config, resolved against the project.
@@ -283,39 +256,10 @@ impl TrainConfig {
         (self.batch * self.grad_accum * self.data.sequence_length) as u64
     }
 
-    /// The resolved config as TOML, every default written out.
+    /// The resolved config as TOML: every default written out but those of keys that came later, which are left out so that a config
+    /// keeps its hash.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("configs hold only strings, numbers, lists and tables")
-    }
-}
-
-/// A run's name is a folder's.
-pub(super) fn validate_name(name: &str) -> Result<(), Invalid> {
-    let is_file_name =
-        !name.is_empty() && !name.starts_with('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_+.".contains(c));
-    if is_file_name { Ok(()) } else { Err(Invalid::new("name", "letters, digits, `-`, `_`, `+` and `.`", format!("`{name}`"))) }
-}
-
-/// Rows keep a seed as a signed number.
-pub(super) fn validate_seed(seed: u64) -> Result<(), Invalid> {
-    if i64::try_from(seed).is_ok() { Ok(()) } else { Err(Invalid::new("seed", "at most 9223372036854775807", seed)) }
-}
-
-/// Numbers by key of which none may be zero.
-pub(super) fn validate_positive(values: &[(&str, u64)]) -> Result<(), Invalid> {
-    match values.iter().find(|(_, value)| *value == 0) {
-        Some((key, _)) => Err(Invalid::new(*key, "at least 1", 0)),
-        None => Ok(()),
-    }
-}
-
-/// A model's complaint with its key below `model`.
-pub(super) fn invalid_model(error: models::ModelError) -> Invalid {
-    match error {
-        models::ModelError::Config { key, expected, found, hint } => {
-            Invalid { key: format!("model.{key}"), expected, found, hint: Some(hint).filter(|hint| !hint.is_empty()) }
-        }
-        other => Invalid::new("model", "a model that can be built", other),
     }
 }
 
@@ -356,16 +300,5 @@ impl OptimizerConfig {
             return Err(Invalid::new(at("warmup_steps"), format!("at most max_steps ({max_steps})"), self.warmup_steps));
         }
         Ok(())
-    }
-}
-
-pub(super) fn located<T>(loaded: &Loaded<T>, invalid: &Invalid) -> anyhow::Error {
-    let error = loaded.error_at(&invalid.key, &invalid.message());
-    match &invalid.hint {
-        Some(hint) => error.hint(hint.clone()),
-        None if invalid.key.rsplit('.').next() == Some("rank") => {
-            error.hint("the paper recommends ranks from 32 to 64 for language models")
-        }
-        None => error,
     }
 }

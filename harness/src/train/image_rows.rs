@@ -2,14 +2,11 @@
 
 use super::images::{Summary, evaluation};
 use super::log::{ImageScores, Line};
-use super::rows::{residual_columns, seal, with};
+use super::rows::{failed, last_losses, residual_columns, seal, size, trained, with};
 use crate::config::ImageTrainConfig;
 use models::{ImageModelConfig, Model as _};
-use records::metric::{
-    ACC1, ACC1_BEST, ACC1_FINAL, ACC5, CROSS_ENTROPY, FLOPS_TRAIN_STEP, PARAMS_EMBEDDING, PARAMS_LAUREL, PARAMS_NON_EMBEDDING,
-    PARAMS_TOTAL,
-};
-use records::{Better, InnerStat, Manifest, Metric, Numerics, RecordKind, Row, Status};
+use records::metric::{ACC1, ACC1_BEST, ACC1_FINAL, ACC5, CROSS_ENTROPY};
+use records::{Better, InnerStat, Manifest, Metric, Numerics, RecordKind, Row};
 
 /// A row with the columns that a config decides: subject, variant, shape, seed. Metric and value are the caller's.
 pub fn base_row(config: &ImageTrainConfig, threads: usize) -> Row {
@@ -33,23 +30,21 @@ pub fn base_row(config: &ImageTrainConfig, threads: usize) -> Row {
     }
 }
 
+fn trained_row(config: &ImageTrainConfig, manifest: &Manifest, threads: usize) -> Row {
+    let ImageModelConfig::Resnet(model) = &config.model;
+    trained(base_row(config, threads), &model.residual, &config.optimizer, &manifest.run_id)
+}
+
 /// Rows of a run that reached its last step.
 pub fn finished(config: &ImageTrainConfig, manifest: &Manifest, threads: usize, summary: &Summary, log: &[Line]) -> Vec<Row> {
-    let base = Row { run_id: manifest.run_id.clone(), ..base_row(config, threads) };
+    let base = trained_row(config, manifest, threads);
     let exact = |metric: &Metric, value: f64| with(&base, metric, value, InnerStat::Exact);
-    let count = config.model.num_params();
     let flops = config.model.cost(&config.step_shape()).flops_train();
     let metric = |name, unit, better| Metric::new(name, unit, better).expect("name and unit agree");
-    let mut rows = vec![
-        exact(&PARAMS_TOTAL, summary.params_total as f64),
-        exact(&PARAMS_EMBEDDING, count.embedding as f64),
-        exact(&PARAMS_NON_EMBEDDING, count.non_embedding() as f64),
-        exact(&PARAMS_LAUREL, count.laurel as f64),
-        Row { flops_convention: Some("2x-mac".to_owned()), ..exact(&FLOPS_TRAIN_STEP, flops as f64) },
-        exact(&metric("train_images", "image", Better::None), summary.images as f64),
-        exact(&metric("evaluation_points", "1", Better::None), summary.evaluations as f64),
-        with(&base, &metric("train_s", "s", Better::Lower), summary.train_s, InnerStat::Total),
-    ];
+    let mut rows = size(&base, summary.params_total, &config.model.num_params(), flops);
+    rows.push(exact(&metric("train_images", "image", Better::None), summary.images as f64));
+    rows.push(exact(&metric("evaluation_points", "1", Better::None), summary.evaluations as f64));
+    rows.push(with(&base, &metric("train_s", "s", Better::Lower), summary.train_s, InnerStat::Total));
     let limit = Some(config.data.valid_images as u64).filter(|&images| images > 0);
     let valid = |metric: &Metric, value: f64, step: u64, kind: RecordKind| Row {
         kind,
@@ -70,26 +65,11 @@ pub fn finished(config: &ImageTrainConfig, manifest: &Manifest, threads: usize, 
     rows.push(valid(&ACC1_BEST, summary.acc1_best, summary.best_step, RecordKind::Sample));
     let losses: Vec<f64> =
         log.iter().filter_map(|line| if let Line::ImageStep { loss, .. } = line { Some(*loss) } else { None }).collect();
-    // The last tenth: one step's loss is mostly the luck of its batch.
-    let tail = &losses[losses.len() - losses.len().div_ceil(10)..];
-    if !tail.is_empty() {
-        let mean = tail.iter().sum::<f64>() / tail.len() as f64;
-        let row = with(&base, &metric("train_image_loss", "nat", Better::Lower), mean, InnerStat::Mean);
-        rows.push(Row { split: Some("train".to_owned()), inner_n: Some(tail.len() as u64), ..row });
-    }
+    rows.extend(last_losses(&base, &metric("train_image_loss", "nat", Better::Lower), &losses));
     rows.into_iter().map(seal).collect()
 }
 
 /// The row of a run that stopped.
 pub fn failure(config: &ImageTrainConfig, manifest: &Manifest, threads: usize) -> Row {
-    seal(Row {
-        run_id: manifest.run_id.clone(),
-        metric: ACC1_FINAL.name.to_string(),
-        unit: ACC1_FINAL.unit.to_string(),
-        better: ACC1_FINAL.better,
-        split: Some("valid".to_owned()),
-        status: Status::Failed,
-        reason: manifest.reason.clone(),
-        ..base_row(config, threads)
-    })
+    failed(trained_row(config, manifest, threads), &ACC1_FINAL, manifest)
 }

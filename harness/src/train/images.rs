@@ -12,11 +12,13 @@
 use super::average::Average;
 use super::checkpoint::{self, Contents};
 use super::log::{self, ImageScores, Line, Log, Progress};
-use super::optimizer::{Gradients, Optimizer};
+use super::optimizer::Optimizer;
+use super::step::{StepReport, optimizer_step};
 use super::{TrainOptions, image_rows, schedule, session};
 use crate::config::ImageTrainConfig;
 use crate::data::images::{ImageBatch, ImageSet, Loader};
 use crate::error::Hint as _;
+use crate::eval::vision::score::score;
 use crate::run::RunDirectory;
 use anyhow::{Context as _, anyhow, bail};
 use candle_core::{DType, Device, Tensor};
@@ -189,16 +191,14 @@ fn best(evaluations: &[(u64, ImageScores)]) -> (u64, f64) {
     evaluations.iter().fold(first, |best, (step, scores)| if scores.acc1 > best.1 { (*step, scores.acc1) } else { best })
 }
 
-/// The next batch with pictures in it: one whose pictures were all skipped is passed over.
+/// The next batch. One whose pictures were all skipped is an error: passing over it would move every later step to another batch than
+/// a resumed run takes.
 fn next_batch(loader: &mut Loader) -> anyhow::Result<ImageBatch> {
-    for _ in 0..loader.steps_per_epoch() {
-        match loader.next_batch()? {
-            Some(batch) if batch.labels.is_empty() => {}
-            Some(batch) => return Ok(batch),
-            None => break,
-        }
+    match loader.next_batch()? {
+        Some(batch) if !batch.labels.is_empty() => Ok(batch),
+        _ => Err(anyhow!("expected pictures in every batch, found one of which none can be decoded"))
+            .hint("take the undecodable pictures out of the set (`harness data images` names them), or use larger batches"),
     }
-    bail!("the training set has no usable picture")
 }
 
 /// One optimizer step over micro-batches of equal weight. When loss or gradient are not finite, the report says so and no parameter is
@@ -212,22 +212,12 @@ pub fn train_step(
     batches: &[ImageBatch],
     label_smoothing: f64,
     rate_fraction: f64,
-) -> candle_core::Result<super::step::StepReport> {
-    let mut gradients = Gradients::default();
-    let mut loss_sum = 0.0;
-    for batch in batches {
+) -> candle_core::Result<StepReport> {
+    let loss = |batch: &ImageBatch| {
         let labels = Tensor::from_slice(&batch.labels, batch.labels.len(), network.device())?;
-        let tape = kernels::Tape::start();
-        let loss = network.loss(&batch.images, &labels, label_smoothing)?;
-        loss_sum += f64::from(loss.to_scalar::<f32>()?);
-        gradients = optimizer.accumulate(gradients, tape.backward(&loss)?)?;
-    }
-    let loss = loss_sum / batches.len() as f64;
-    if !loss.is_finite() {
-        return Ok(super::step::StepReport { loss, grad_norm: f64::NAN });
-    }
-    let grad_norm = optimizer.step(&gradients, rate_fraction, batches.len())?;
-    Ok(super::step::StepReport { loss, grad_norm })
+        network.loss(&batch.images, &labels, label_smoothing)
+    };
+    optimizer_step(optimizer, batches, rate_fraction, loss, |_| Ok(()))
 }
 
 /// Training and evaluation set of a run.
@@ -287,11 +277,11 @@ impl ImageSets {
                 continue;
             }
             let logits = network.forward(&batch.images, Mode::Eval)?.to_vec2::<f32>()?;
-            for (row, &label) in logits.iter().zip(&batch.labels) {
-                let (loss, rank) = score(row, label as usize);
-                sums.cross_entropy += loss;
-                sums.acc1 += f64::from(u8::from(rank < 1));
-                sums.acc5 += f64::from(u8::from(rank < 5));
+            for ((row, &label), &index) in logits.iter().zip(&batch.labels).zip(&batch.ids) {
+                let score = score(row, label).with_context(|| format!("picture `{}`", self.valid.id(index as usize)))?;
+                sums.cross_entropy += score.cross_entropy;
+                sums.acc1 += f64::from(u8::from(score.rank < 1));
+                sums.acc5 += f64::from(u8::from(score.rank < 5));
             }
             count += batch.labels.len();
         }
@@ -303,9 +293,7 @@ impl ImageSets {
     }
 
     fn inputs(&self, config: &ImageTrainConfig) -> anyhow::Result<Inputs> {
-        let data = &config.data;
-        let digests =
-            format!("{}\n{}\n", self.train.digest(&config.file(&data.train))?, self.valid.digest(&config.file(&data.valid))?);
+        let digests = format!("{}\n{}\n", self.train.digest()?, self.valid.digest()?);
         Ok(Inputs {
             config_sha256: Some(config.sha256()),
             dataset: Some(self.train.name.clone()),
@@ -329,25 +317,26 @@ fn limit(config: &ImageTrainConfig) -> Option<usize> {
     Some(config.data.valid_images).filter(|&images| images > 0)
 }
 
-/// Cross-entropy of the label in nats, and how many classes stand before it: larger logits, or equal ones of a lower index.
-fn score(logits: &[f32], label: usize) -> (f64, usize) {
-    let own = logits[label];
-    let rank = logits.iter().enumerate().filter(|&(class, &logit)| logit > own || (logit == own && class < label)).count();
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
-    (f64::from(largest) + sum.ln() - f64::from(own), rank)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::images::ImageTransform;
+    use crate::data::images::layout::{Placed, Split};
+    use crate::data::images::set::{Bytes, OnBadImage, OpenOptions};
 
+    /// Passing over such a batch gave a run that stopped there and went on another curve than one that never stopped.
     #[test]
-    fn ties_favour_the_lower_class() {
-        // Logits 0, 1, 1: class 1 is first, class 2 second; −ln(e/(1 + 2e)) = ln(1 + 2e) − 1.
-        let (loss, rank) = score(&[0.0, 1.0, 1.0], 2);
-        assert!((loss - ((1.0 + 2.0 * 1f64.exp()).ln() - 1.0)).abs() < 1e-12);
-        assert_eq!((rank, score(&[0.0, 1.0, 1.0], 1).1, score(&[0.0, 1.0, 1.0], 0).1), (1, 0, 2));
+    fn a_batch_without_a_usable_picture_stops_the_run() {
+        let place = |(at, item)| Placed { id: format!("{at}"), label: 0, item };
+        let good = Bytes::Pixels(Arc::new(::images::Rgb8::new(32, 32, vec![0; 3072]).unwrap()));
+        let files = [Bytes::Memory(Vec::new()), good].into_iter().enumerate().map(place).collect();
+        let split = Split { name: None, classes: vec!["a".to_owned()], files };
+        let options = OpenOptions { on_bad_image: OnBadImage::Skip, ..OpenOptions::default() };
+        let set = Arc::new(ImageSet::of("s".to_owned(), split, options));
+        let mut loader = Loader::train(set, &ImageTransform::cifar(), 0, 1, 0, 1, &Device::Cpu).unwrap();
+        let epoch = [next_batch(&mut loader), next_batch(&mut loader)];
+        let errors: Vec<String> = epoch.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
+        assert_eq!(errors, ["expected pictures in every batch, found one of which none can be decoded"]);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use super::Summary;
 use super::log::Line;
-use crate::config::TrainConfig;
+use crate::config::{OptimizerConfig, TrainConfig};
 use laurel::{AugmentConfig, ResidualConfig};
-use models::{InputShape, Model as _, ModelConfig};
+use models::{InputShape, Model as _, ModelConfig, ParamCount};
 use records::metric::{
     BITS_PER_BYTE, FLOPS_TRAIN_STEP, GRAD_NORM_SPIKE_RATIO, INITIAL_LOSS, PARAMS_EMBEDDING, PARAMS_LAUREL, PARAMS_NON_EMBEDDING,
     PARAMS_TOTAL, TRAIN_LOSS, VAL_LOSS,
@@ -54,21 +54,57 @@ pub(super) fn residual_columns(residual: &ResidualConfig) -> Row {
     }
 }
 
-/// The same with what only training depends on, so that the cells of a sweep can be told apart.
-fn trained_row(config: &TrainConfig, manifest: &Manifest, threads: usize) -> Row {
-    let ModelConfig::Decoder(model) = &config.model;
-    let augment = &model.residual.augment;
-    let gamma = if config.optimizer.scalar_learning_rate == 0.0 { "fixed" } else { "learned" };
+/// A row of [`base_row`] with what only training depends on, so that the cells of a sweep can be told apart.
+pub(super) fn trained(base: Row, residual: &ResidualConfig, optimizer: &OptimizerConfig, run_id: &str) -> Row {
+    let gamma = if optimizer.scalar_learning_rate == 0.0 { "fixed" } else { "learned" };
     Row {
-        run_id: manifest.run_id.clone(),
-        learning_rate: Some(config.optimizer.learning_rate),
-        residual_init: augment.iter().find_map(|term| match term {
+        run_id: run_id.to_owned(),
+        learning_rate: Some(optimizer.learning_rate),
+        residual_init: residual.augment.iter().find_map(|term| match term {
             AugmentConfig::LowRank { init, .. } | AugmentConfig::Previous { init, rank: Some(_), .. } => Some(word(init)),
             _ => None,
         }),
-        residual_gamma: lookback(&model.residual).map(|_| gamma.to_owned()),
-        ..base_row(config, threads)
+        residual_gamma: lookback(residual).map(|_| gamma.to_owned()),
+        ..base
     }
+}
+
+fn trained_row(config: &TrainConfig, manifest: &Manifest, threads: usize) -> Row {
+    let ModelConfig::Decoder(model) = &config.model;
+    trained(base_row(config, threads), &model.residual, &config.optimizer, &manifest.run_id)
+}
+
+/// Rows of a network's size: parameters as they are counted, FLOPs of a training step.
+pub(super) fn size(base: &Row, params_total: usize, count: &ParamCount, flops_train_step: u64) -> Vec<Row> {
+    let exact = |metric: &Metric, value: f64| with(base, metric, value, InnerStat::Exact);
+    vec![
+        exact(&PARAMS_TOTAL, params_total as f64),
+        exact(&PARAMS_EMBEDDING, count.embedding as f64),
+        exact(&PARAMS_NON_EMBEDDING, count.non_embedding() as f64),
+        exact(&PARAMS_LAUREL, count.laurel as f64),
+        Row { flops_convention: Some("2x-mac".to_owned()), ..exact(&FLOPS_TRAIN_STEP, flops_train_step as f64) },
+    ]
+}
+
+/// The mean over the last tenth of the training losses: one step's loss is mostly the luck of its batch. None without a loss.
+pub(super) fn last_losses(base: &Row, metric: &Metric, losses: &[f64]) -> Option<Row> {
+    let tail = &losses[losses.len() - losses.len().div_ceil(10)..];
+    let mean = tail.iter().sum::<f64>() / tail.len() as f64;
+    let row = with(base, metric, mean, InnerStat::Mean);
+    (!tail.is_empty()).then(|| Row { split: Some("train".to_owned()), inner_n: Some(tail.len() as u64), ..row })
+}
+
+/// The row of a run that stopped before `metric` was known.
+pub(super) fn failed(base: Row, metric: &Metric, manifest: &Manifest) -> Row {
+    seal(Row {
+        metric: metric.name.to_string(),
+        unit: metric.unit.to_string(),
+        better: metric.better,
+        split: Some("valid".to_owned()),
+        status: Status::Failed,
+        reason: manifest.reason.clone(),
+        ..base
+    })
 }
 
 /// Rows of a run that reached its last step.
@@ -80,15 +116,9 @@ pub fn finished(config: &TrainConfig, manifest: &Manifest, threads: usize, summa
         config.model.cost(&InputShape::train(config.batch * config.grad_accum, config.data.sequence_length)).flops_train();
     let tokens = Metric::new("train_tok", "tok", Better::None).expect("name and unit agree");
     let train_s = Metric::new("train_s", "s", Better::Lower).expect("name and unit agree");
-    let mut rows = vec![
-        exact(&PARAMS_TOTAL, summary.params_total as f64),
-        exact(&PARAMS_EMBEDDING, count.embedding as f64),
-        exact(&PARAMS_NON_EMBEDDING, count.non_embedding() as f64),
-        exact(&PARAMS_LAUREL, count.laurel as f64),
-        Row { flops_convention: Some("2x-mac".to_owned()), ..exact(&FLOPS_TRAIN_STEP, flops as f64) },
-        exact(&tokens, summary.tokens as f64),
-        with(&base, &train_s, summary.train_s, InnerStat::Total),
-    ];
+    let mut rows = size(&base, summary.params_total, &count, flops);
+    rows.push(exact(&tokens, summary.tokens as f64));
+    rows.push(with(&base, &train_s, summary.train_s, InnerStat::Total));
     let valid = |metric: &Metric, value: f64, step: u64, kind: RecordKind| Row {
         kind,
         split: Some("valid".to_owned()),
@@ -118,13 +148,7 @@ pub fn finished(config: &TrainConfig, manifest: &Manifest, threads: usize, summa
     if let (Some(median), Some(largest)) = (median(&norms), norms.iter().copied().reduce(f64::max)) {
         rows.push(with(&base, &GRAD_NORM_SPIKE_RATIO, largest / median, InnerStat::Max));
     }
-    // The last tenth: one step's loss is mostly the luck of its batch.
-    let tail = &losses[losses.len() - losses.len().div_ceil(10)..];
-    if !tail.is_empty() {
-        let mean = tail.iter().sum::<f64>() / tail.len() as f64;
-        let row = with(&base, &TRAIN_LOSS, mean, InnerStat::Mean);
-        rows.push(Row { split: Some("train".to_owned()), inner_n: Some(tail.len() as u64), ..row });
-    }
+    rows.extend(last_losses(&base, &TRAIN_LOSS, &losses));
     rows.into_iter().map(seal).collect()
 }
 
@@ -134,16 +158,7 @@ fn median(values: &[f64]) -> Option<f64> {
 
 /// The row of a run that stopped.
 pub fn failure(config: &TrainConfig, manifest: &Manifest, threads: usize) -> Row {
-    let base = trained_row(config, manifest, threads);
-    seal(Row {
-        metric: VAL_LOSS.name.to_string(),
-        unit: VAL_LOSS.unit.to_string(),
-        better: VAL_LOSS.better,
-        split: Some("valid".to_owned()),
-        status: Status::Failed,
-        reason: manifest.reason.clone(),
-        ..base
-    })
+    failed(trained_row(config, manifest, threads), &VAL_LOSS, manifest)
 }
 
 pub(super) fn with(base: &Row, metric: &Metric, value: f64, stat: InnerStat) -> Row {

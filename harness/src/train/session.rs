@@ -59,7 +59,10 @@ pub(super) fn start_manifest(run: &RunDirectory, start: Start<'_>) -> anyhow::Re
         earlier.save(&run.manifest_path())?;
         return Ok(earlier);
     }
-    let header = format!("# Resolved config of run {}; written by `harness train`, every default in full.\n", start.run_id);
+    let header = format!(
+        "# Resolved config of run {}; written by `harness train`; a key that is missing has its default.\n",
+        start.run_id
+    );
     records::write_atomic(&run.folder().join(CONFIG_FILE), (header + &start.toml).as_bytes())?;
     if let Some(tokenizer) = start.tokenizer {
         records::write_atomic(&run.tokenizer(), &std::fs::read(tokenizer)?)?;

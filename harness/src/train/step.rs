@@ -1,4 +1,4 @@
-//! One optimizer step: forward and backward over the micro-batches, clip, update. And the validation pass.
+//! One optimizer step of any network: forward and backward over the micro-batches, clip, update. And the validation pass.
 
 use super::optimizer::{Gradients, Optimizer};
 use crate::data::windows::{Batch, IGNORED};
@@ -9,7 +9,7 @@ use models::Decoder;
 /// What a step reports.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepReport {
-    /// Mean loss over the micro-batches, nats per token.
+    /// Mean loss over the micro-batches, nats per token; of a network on images, per image.
     pub loss: f64,
     /// Norm of the mean gradient before clipping.
     pub grad_norm: f64,
@@ -45,14 +45,34 @@ pub fn train_step_in_parts(
     optimizer: &mut Optimizer,
     batches: &[Batch],
     rate_fraction: f64,
+    ended: impl FnMut(Part) -> Result<()>,
+) -> Result<StepReport> {
+    let loss = |batch: &Batch| {
+        let (ids, targets) = tensors(batch, model.device())?; // [B, T] each
+        model.loss(&ids, &targets)
+    };
+    optimizer_step(optimizer, batches, rate_fraction, loss, ended)
+}
+
+/// One optimizer step over micro-batches of equal weight, whatever they hold. When loss or gradient are not finite, the report says so
+/// and no parameter is changed.
+///
+/// - `loss`: of a micro-batch, a scalar. `ended`: told whenever a part is done.
+///
+/// # Errors
+/// Those of `loss` and `ended`.
+pub(super) fn optimizer_step<B>(
+    optimizer: &mut Optimizer,
+    batches: &[B],
+    rate_fraction: f64,
+    loss: impl Fn(&B) -> Result<Tensor>,
     mut ended: impl FnMut(Part) -> Result<()>,
 ) -> Result<StepReport> {
     let mut gradients = Gradients::default();
     let mut loss_sum = 0.0;
     for batch in batches {
-        let (ids, targets) = tensors(batch, model.device())?; // [B, T] each
         let tape = Tape::start();
-        let loss = model.loss(&ids, &targets)?;
+        let loss = loss(batch)?;
         loss_sum += f64::from(loss.to_scalar::<f32>()?);
         ended(Part::Forward)?;
         gradients = optimizer.accumulate(gradients, tape.backward(&loss)?)?;

@@ -221,6 +221,8 @@ fn a_run_on_images_leaves_rows_with_best_and_last_accuracy() {
         row.check().unwrap();
         assert_eq!((row.subject.as_deref(), row.variant.as_deref(), row.seed), (Some("t"), Some("rw+lr+pa"), Some(0)));
         assert_eq!((row.optimizer.as_deref(), row.image_size), (Some("sgd"), Some(16)));
+        assert_eq!((row.learning_rate, row.residual_gamma.as_deref()), (Some(0.05), Some("learned")));
+        assert_eq!(row.residual_init.as_deref(), Some("xavier"));
     }
     let again = ImageTrainConfig::load(&run.join("config.toml"), &[], None).unwrap();
     assert_eq!(again.sha256(), project.config(&[]).sha256());
@@ -257,6 +259,32 @@ fn what_does_not_fit_is_said_before_anything_is_trained() {
     assert!(error.contains("optimizer.momentum"), "{error}");
     let error = failed(&["optimizer.learning_rate=1e30"]);
     assert!(error.contains("not finite") && error.contains("lower optimizer.learning_rate"), "{error}");
+}
+
+/// The cells of a learning-rate sweep had one id, so its table averaged over the rates. The second run stops at its first step.
+#[test]
+fn cells_of_a_learning_rate_sweep_can_be_told_apart() {
+    let project = ImageProject::new();
+    stdout(project.train(&["--runs-dir", "a"]));
+    stderr(project.train(&["--runs-dir", "b", "--set", "optimizer.learning_rate=1e30"]), 2);
+    let row = |runs_dir: &str| {
+        let rows = records::read_rows(&project.only_run(runs_dir).join("records.jsonl")).unwrap().rows;
+        rows.into_iter().find(|row| row.metric == "acc1_final").unwrap()
+    };
+    let (finished, failed) = (row("a"), row("b"));
+    assert_eq!((finished.learning_rate, failed.learning_rate), (Some(0.05), Some(1e30)));
+    assert_ne!(finished.cell_id, failed.cell_id);
+}
+
+/// Logits that are not numbers counted as right answers of every picture.
+#[test]
+fn an_evaluation_of_a_network_that_diverged_is_an_error_and_no_accuracy() {
+    let project = ImageProject::new();
+    let mut command = project.train(&["--max-steps", "1", "--set", "optimizer.warmup_steps=0"]);
+    command.args(["--set", "optimizer.learning_rate=1e41"]);
+    let error = stderr(command, 2);
+    assert!(error.contains("picture `test_batch.bin:00000`") && error.contains("expected finite logits, found NaN"), "{error}");
+    assert!(!project.only_run("runs").join("records.jsonl").exists());
 }
 
 #[test]

@@ -111,6 +111,33 @@ fn every_form_of_a_set_holds_the_same_pictures() {
     }
 }
 
+/// Of a folder only class names and file names entered the digest, of parquet the labels: a run went on with other pictures.
+#[test]
+fn the_digest_of_a_set_changes_with_its_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let classes = ["ant", "bee"];
+    let mut files = files("test", &classes);
+    let write = |files: &BTreeMap<String, Vec<u8>>, to: &str| {
+        write_folder(&at(&format!("{to}/plain")), files);
+        std::fs::create_dir_all(at(&format!("{to}/hub"))).unwrap();
+        write_parquet(&at(&format!("{to}/hub/test.parquet")), files, &classes);
+        std::fs::create_dir_all(at(&format!("{to}/cifar"))).unwrap();
+        let record: Vec<u8> = [0].into_iter().chain(files["test/bee/0.png"].iter().copied().cycle().take(3072)).collect();
+        std::fs::write(at(&format!("{to}/cifar/test_batch.bin")), record).unwrap();
+        std::fs::write(at(&format!("{to}/a.tar")), tar(files)).unwrap();
+    };
+    write(&files, "before");
+    files.insert("test/bee/0.png".to_owned(), png(32, 31, 100));
+    write(&files, "after");
+    for form in ["plain", "hub", "cifar", "a.tar"] {
+        let [before, same, after] =
+            ["before", "before", "after"].map(|side| open(&at(&format!("{side}/{form}"))).digest().unwrap());
+        assert_eq!(before, same, "{form}");
+        assert_ne!(before, after, "{form}");
+    }
+}
+
 #[test]
 fn the_cache_keeps_to_its_size() {
     let folder = tempfile::tempdir().unwrap();
@@ -145,6 +172,11 @@ fn folders_that_are_no_sets_are_refused() {
     assert!(error(folder.path()).contains("test/b` holds no pictures"), "{}", error(folder.path()));
     assert!(error(&folder.path().join("none")).contains("found nothing there"));
     assert!(error(&folder.path().join("test/a/0.png")).contains("found another file"));
+    let archive = folder.path().join("b.tar");
+    let mut builder = tar::Builder::new(File::create(&archive).unwrap());
+    builder.append_dir_all("set/test", folder.path().join("test")).unwrap();
+    builder.finish().unwrap();
+    assert!(error(&archive).contains("set/test/b` holds no pictures"), "{}", error(&archive));
     let stray = folder.path().join("test/a.tar");
     std::fs::write(&stray, "no archive").unwrap();
     assert!(error(&stray).contains("as a tar file"), "{}", error(&stray));

@@ -187,6 +187,22 @@ impl DecoderConfig {
         self.intermediate_size + self.mlp_extra
     }
 
+    /// The architecture choice as tables show it: `plain`, `rw+lr`, `naive+1`, `wide+8`.
+    pub fn variant(&self) -> String {
+        let residual = self.residual.variant();
+        let mut parts = Vec::new();
+        if self.extra_layers > 0 {
+            parts.push(format!("naive+{}", self.extra_layers));
+        }
+        if self.mlp_extra > 0 {
+            parts.push(format!("wide+{}", self.mlp_extra));
+        }
+        if parts.is_empty() || residual != "plain" {
+            parts.push(residual);
+        }
+        parts.join("+")
+    }
+
     /// Checks every field; the first problem is returned.
     ///
     /// # Errors
@@ -393,6 +409,16 @@ mod tests {
         for config in [DecoderConfig::table5(28), DecoderConfig::llama_1b(), DecoderConfig::llama_4b()] {
             config.validate().unwrap();
         }
+    }
+
+    #[test]
+    fn variants_name_what_differs_from_a_plain_network() {
+        let with = |extra_layers, mlp_extra, preset: &str| {
+            let residual = ResidualConfig::preset(preset, 4, 3).unwrap();
+            DecoderConfig { extra_layers, mlp_extra, residual, ..DecoderConfig::llama_1b() }.variant()
+        };
+        assert_eq!([with(0, 0, "plain"), with(0, 0, "rw+lr"), with(1, 0, "plain")], ["plain", "rw+lr", "naive+1"]);
+        assert_eq!([with(0, 8, "plain"), with(1, 8, "rw")], ["wide+8", "naive+1+wide+8+rw"]);
     }
 
     #[test]

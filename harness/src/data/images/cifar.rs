@@ -10,7 +10,8 @@
 use anyhow::{anyhow, bail};
 use images::Rgb8;
 
-use super::layout::{Placed, Split, same_split};
+use super::layout::{CHOOSE_SPLIT, Placed, Split, same_split};
+use crate::error::Hint as _;
 
 /// Pixels a side.
 const SIDE: usize = 32;
@@ -64,10 +65,10 @@ pub fn read(files: Vec<(String, Vec<u8>)>, split: Option<&str>) -> anyhow::Resul
     };
     let shown = there.iter().copied().collect::<Vec<_>>().join("`, `");
     let Some(chosen) = chosen else {
-        return Err(match split {
-            Some(asked) => anyhow!("unknown split: `{asked}` (the set has `{shown}`)"),
-            None => anyhow!("expected one split, found `{shown}`; choose one with --split"),
-        });
+        return match split {
+            Some(asked) => Err(anyhow!("unknown split: `{asked}` (the set has `{shown}`)")),
+            None => Err(anyhow!("expected one split, found `{shown}`")).hint(CHOOSE_SPLIT),
+        };
     };
     parts.retain(|(_, of, ..)| *of == chosen);
     parts.sort();

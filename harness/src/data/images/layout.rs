@@ -13,6 +13,10 @@ use crate::error::Hint as _;
 /// Names that one split goes by.
 const ALIASES: [&[&str]; 2] = [&["validation", "valid", "val"], &["train", "training"]];
 
+/// Advice where a set has several splits.
+pub(super) const CHOOSE_SPLIT: &str =
+    "choose one with --split, or in a training config with `data.train_split` and `data.valid_split`";
+
 /// A file of a set: where it lies and what it is.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Placed<T> {
@@ -81,7 +85,7 @@ pub fn arrange<T>(files: Vec<(String, T)>, split: Option<&str>) -> anyhow::Resul
             None => bail!("unknown split: `{asked}` (the set has `{}`)", shown()),
         },
         None if names.len() == 1 => names.first().cloned().flatten(),
-        None => return Err(anyhow!("expected one split, found `{}`", shown())).hint("choose one with --split"),
+        None => return Err(anyhow!("expected one split, found `{}`", shown())).hint(CHOOSE_SPLIT),
     };
     parted.retain(|(name, ..)| *name == chosen);
     let classes: BTreeSet<&str> = parted.iter().map(|(_, class, ..)| class.as_str()).collect();
@@ -94,6 +98,20 @@ pub fn arrange<T>(files: Vec<(String, T)>, split: Option<&str>) -> anyhow::Resul
         bail!("expected each picture once, found `{}` twice", pair[0].id);
     }
     Ok(Split { name: chosen, classes, files })
+}
+
+/// Refuses class folders of a split that hold no pictures: every later class would silently get another number.
+///
+/// - `folders`: paths without any picture below them.
+///
+/// # Errors
+/// The first such folder.
+pub fn refuse_empty_classes<T>(folders: &[String], split: &Split<T>) -> anyhow::Result<()> {
+    let split_of = |folder: &str| folder.rsplit_once('/').map(|(above, _)| above.rsplit('/').next().unwrap_or(above).to_owned());
+    match folders.iter().find(|folder| split_of(folder) == split.name) {
+        Some(folder) => bail!("the class folder `{folder}` holds no pictures"),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +146,17 @@ mod tests {
         assert!(of(&["1.png"], None).unwrap_err().to_string().contains("outside a class folder"));
         assert!(of(&[], None).unwrap_err().to_string().contains("found none"));
         assert!(of(&["x/a/1.png", "./x/a/1.png"], None).unwrap_err().to_string().contains("found `a/1.png` twice"));
+    }
+
+    #[test]
+    fn empty_classes_matter_in_the_chosen_split_only() {
+        let paths = ["set/train/a/1.png", "set/val/a/2.png"];
+        let refused =
+            |folder: &str, split| refuse_empty_classes(&[folder.to_owned()], &of(&paths, Some(split)).unwrap()).is_err();
+        assert!(refused("set/val/b", "val") && !refused("set/val/b", "train") && !refused("set", "val"));
+        let top = of(&["a/1.png"], None).unwrap();
+        let error = refuse_empty_classes(&["b".to_owned()], &top).unwrap_err().to_string();
+        assert_eq!(error, "the class folder `b` holds no pictures");
     }
 
     #[test]

@@ -8,14 +8,12 @@
 //! The n mod B last pictures of an epoch's order are left out, as torch's loader does with `drop_last`, so that steps are of one size.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, bail};
 use candle_core::{Device, Tensor};
-use images::Normalize;
+use images::{ImageError, Normalize};
 use stats::rng;
 
 use super::{ImageBatch, ImageSet, ImageTransform};
@@ -42,8 +40,6 @@ struct Job {
     normalize: Normalize,
     order: Order,
     batch_size: usize,
-    busy_ns: AtomicU64,
-    images: AtomicU64,
 }
 
 /// A batch before it is a tensor.
@@ -51,26 +47,6 @@ struct HostBatch {
     pixels: Vec<f32>,
     labels: Vec<u32>,
     ids: Vec<u32>,
-}
-
-/// How fast batches were made and how long they were waited for.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub struct LoaderStats {
-    /// Pictures made.
-    pub images: u64,
-    /// Worker threads.
-    pub workers: usize,
-    /// Seconds that workers spent on them, summed over workers.
-    pub busy_s: f64,
-    /// Seconds that the taker waited.
-    pub waited_s: f64,
-}
-
-impl LoaderStats {
-    /// Pictures per second when every worker is busy all the time.
-    pub fn images_per_s(&self) -> f64 {
-        self.images as f64 * self.workers as f64 / self.busy_s
-    }
 }
 
 /// An iterator of batches over worker threads. Dropping it ends them.
@@ -83,11 +59,10 @@ pub struct Loader {
     next: u64,
     last: Option<u64>,
     device: Device,
-    waited_s: f64,
 }
 
 impl Loader {
-    /// Endless training batches from step `first_step` on (0-based); [`Loader::steps_per_epoch`] of them are an epoch.
+    /// Endless training batches from step `first_step` on (0-based).
     ///
     /// # Errors
     /// Fewer pictures than a batch takes; threads that cannot be started.
@@ -139,12 +114,7 @@ impl Loader {
             threads.push(std::thread::Builder::new().name(name).spawn(work).context("cannot start a loader thread")?);
             queues.push(receiver);
         }
-        Ok(Self { job, queues, threads, first, next: first, last, device: device.clone(), waited_s: 0.0 })
-    }
-
-    /// Batches in an epoch of training.
-    pub fn steps_per_epoch(&self) -> u64 {
-        self.job.steps_per_epoch()
+        Ok(Self { job, queues, threads, first, next: first, last, device: device.clone() })
     }
 
     /// The next batch; `None` after the last of an evaluation. A batch is smaller, or even empty, where pictures had to be skipped.
@@ -156,23 +126,11 @@ impl Loader {
             return Ok(None);
         }
         let queue = &self.queues[((self.next - self.first) % self.queues.len() as u64) as usize];
-        let start = Instant::now();
         let batch = queue.recv().map_err(|_| anyhow!("the loader of `{}` stopped", self.job.set.name))??;
-        self.waited_s += start.elapsed().as_secs_f64();
         self.next += 1;
         let size = self.job.transform.size;
         let images = Tensor::from_vec(batch.pixels, (batch.labels.len(), size, size, 3), &self.device)?;
         Ok(Some(ImageBatch { images, labels: batch.labels, ids: batch.ids }))
-    }
-
-    /// What was made so far.
-    pub fn stats(&self) -> LoaderStats {
-        LoaderStats {
-            images: self.job.images.load(Ordering::Relaxed),
-            workers: self.queues.len(),
-            busy_s: self.job.busy_ns.load(Ordering::Relaxed) as f64 * 1e-9,
-            waited_s: self.waited_s,
-        }
     }
 }
 
@@ -190,10 +148,10 @@ impl Drop for Loader {
 impl Job {
     fn new(set: Arc<ImageSet>, transform: &ImageTransform, order: Order, batch_size: usize) -> Self {
         let normalize = Normalize::new(transform.mean, transform.std);
-        let (busy_ns, images) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { set, transform: transform.clone(), normalize, order, batch_size, busy_ns, images }
+        Self { set, transform: transform.clone(), normalize, order, batch_size }
     }
 
+    /// Batches in an epoch of training.
     fn steps_per_epoch(&self) -> u64 {
         (self.set.len() / self.batch_size) as u64
     }
@@ -203,9 +161,7 @@ impl Job {
         let mut permutation: Option<(u64, Vec<usize>)> = None;
         let mut step = first;
         while last.is_none_or(|last| step < last) {
-            let start = Instant::now();
             let batch = self.batch(step, &mut permutation);
-            self.busy_ns.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
             let failed = batch.is_err();
             if sender.send(batch).is_err() || failed {
                 return;
@@ -245,17 +201,19 @@ impl Job {
                 Some((seed, epoch)) => self.transform.augment(&image, seed, epoch, index as u32),
                 None => self.transform.evaluate(&image),
             };
-            let changed = changed
-                .with_context(|| {
-                    format!("{}: cannot use `{}` at {} pixels", self.set.name, self.set.id(index), self.transform.size)
-                })
-                .hint("a transform with `resize` (or random-resized-crop) takes pictures of any size")?;
+            let changed = changed.map_err(|error| {
+                let hint = match error {
+                    ImageError::TooLarge { .. } => "so narrow a strip grows out of bounds: take it out of the set",
+                    _ => "a transform with `resize` (or random-resized-crop) takes smaller pictures",
+                };
+                let (set, id, size) = (&self.set.name, self.set.id(index), self.transform.size);
+                anyhow!(error).context(format!("{set}: cannot use `{id}` at {size} pixels")).hint(hint)
+            })?;
             self.normalize.write(&changed, &mut batch.pixels[batch.labels.len() * values..][..values]);
             batch.labels.push(self.set.label(index));
             batch.ids.push(index as u32);
         }
         batch.pixels.truncate(batch.labels.len() * values);
-        self.images.fetch_add(batch.labels.len() as u64, Ordering::Relaxed);
         Ok(batch)
     }
 }
@@ -334,7 +292,6 @@ mod tests {
             for (index, row) in values.iter().enumerate() {
                 assert!(row.iter().all(|value| (value - index as f32).abs() < 1e-4));
             }
-            assert_eq!(loader.stats().images, 18);
         }
     }
 
@@ -357,11 +314,22 @@ mod tests {
     }
 
     #[test]
+    fn a_strip_that_a_resize_would_blow_up_is_refused_by_name() {
+        let strip = Bytes::Pixels(Arc::new(Rgb8::new(1, 65_500, vec![0; 3 * 65_500]).unwrap()));
+        let files = vec![Placed { id: "strip".to_owned(), label: 0, item: strip }];
+        let split = Split { name: None, classes: vec!["a".to_owned()], files };
+        let set = Arc::new(ImageSet::of("s".to_owned(), split, OpenOptions::default()));
+        let mut loader = Loader::evaluate(set, &ImageTransform::imagenet(224), 1, None, 1, &Device::Cpu).unwrap();
+        let error = crate::error::render(&loader.next_batch().unwrap_err());
+        assert!(error.contains("cannot use `strip` at 224 pixels") && error.contains("take it out of the set"), "{error}");
+    }
+
+    #[test]
     fn pictures_of_the_wrong_size_and_short_sets_are_refused() {
         let big = ImageTransform { size: 8, resize: 0, ..transform() };
         let mut loader = Loader::evaluate(set(3, OnBadImage::Fail, &[]), &big, 3, None, 1, &Device::Cpu).unwrap();
         let error = crate::error::render(&loader.next_batch().unwrap_err());
-        assert!(error.contains("cannot use `0000` at 8 pixels"), "{error}");
+        assert!(error.contains("cannot use `0000` at 8 pixels") && error.contains("hint: a transform with `resize`"), "{error}");
         let error = Loader::train(set(3, OnBadImage::Fail, &[]), &transform(), 0, 4, 0, 1, &Device::Cpu).unwrap_err();
         assert!(error.to_string().contains("one batch of 4 pictures, found 3"), "{error}");
     }

@@ -19,7 +19,7 @@ pub mod parquet;
 pub mod set;
 pub mod transform;
 
-pub use loader::{Loader, LoaderStats};
+pub use loader::Loader;
 pub use set::{BadImage, ImageSet, OnBadImage, OpenOptions};
 pub use transform::ImageTransform;
 

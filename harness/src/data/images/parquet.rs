@@ -7,6 +7,7 @@
 //! Files up to a stated total are read at once. Of larger sets only the labels are; pictures are fetched `CHUNK_ROWS` rows at a time as they
 //! are asked for, which suits evaluation. Training draws pictures in random order and would read each chunk for a single one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,7 @@ use polars::prelude::{Column, DataFrame, DataType};
 use polars_io::prelude::{ParquetReader, SerReader as _};
 use serde_json::Value;
 
-use super::layout::{Placed, Split};
+use super::layout::{CHOOSE_SPLIT, Placed, Split};
 use super::set::Bytes;
 use crate::data::hub;
 use crate::error::Hint as _;
@@ -52,55 +53,64 @@ impl Shard {
 }
 
 /// Parquet files below a folder, at most three levels deep, as paths relative to it.
-pub fn list(folder: &Path) -> Vec<String> {
-    fn walk(root: &Path, folder: &Path, depth: usize, found: &mut Vec<String>) {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn list(folder: &Path) -> anyhow::Result<Vec<String>> {
+    fn walk(root: &Path, folder: &Path, depth: usize, found: &mut Vec<String>) -> anyhow::Result<()> {
+        let reading = || format!("cannot read the folder `{}`", folder.display());
+        for entry in std::fs::read_dir(folder).with_context(reading)? {
+            let path = entry.with_context(reading)?.path();
             if path.is_dir() && depth < 3 {
-                walk(root, &path, depth + 1, found);
+                walk(root, &path, depth + 1, found)?;
             } else if path.extension().is_some_and(|extension| extension == "parquet")
                 && let Ok(relative) = path.strip_prefix(root)
             {
                 found.push(relative.to_string_lossy().into_owned());
             }
         }
+        Ok(())
     }
     let mut found = Vec::new();
-    walk(folder, folder, 0, &mut found);
+    walk(folder, folder, 0, &mut found)?;
     found.sort();
-    found
+    Ok(found)
 }
 
 /// The files of one split among `files`, and the split's name.
 ///
 /// # Errors
-/// No such split, several splits and none asked for.
+/// No such split, several splits and none asked for, several configurations that have it.
 pub fn choose(files: &[String], split: Option<&str>) -> anyhow::Result<(String, Vec<String>)> {
-    let configs: std::collections::BTreeSet<Option<&str>> =
-        files.iter().map(|file| file.split_once('/').map(|(config, _)| config)).collect();
-    let of = |split: &str| {
-        configs
-            .iter()
-            .map(|config| hub::split_files(files, "", *config, split))
-            .find(|found| !found.is_empty())
-            .unwrap_or_default()
+    let configs: BTreeSet<Option<&str>> = files.iter().map(|file| file.split_once('/').map(|(config, _)| config)).collect();
+    let of = |split: &str| -> anyhow::Result<Vec<String>> {
+        let found: BTreeMap<Vec<String>, &str> =
+            configs.iter().map(|config| (hub::split_files(files, "", *config, split), config.unwrap_or("."))).collect();
+        let mut found = found.into_iter().filter(|(files, _)| !files.is_empty()).collect::<Vec<_>>();
+        if found.len() > 1 {
+            let names: Vec<&str> = found.iter().map(|(_, config)| *config).collect();
+            return Err(anyhow!("expected one configuration with split `{split}`, found `{}`", names.join("`, `")))
+                .hint("name the configuration's folder instead of the one above it");
+        }
+        Ok(found.pop().map(|(files, _)| files).unwrap_or_default())
     };
     if let Some(split) = split {
         let name = if super::layout::same_split(split, "validation") { "validation" } else { split };
-        let found = of(name);
+        let found = of(name)?;
         if found.is_empty() {
             bail!("unknown split: `{split}` (the files are `{}`)", files.join("`, `"));
         }
         return Ok((name.to_owned(), found));
     }
     let mut there: Vec<(String, Vec<String>)> =
-        SPLITS.iter().map(|name| ((*name).to_owned(), of(name))).filter(|(_, found)| !found.is_empty()).collect();
+        SPLITS.iter().map(|name| Ok(((*name).to_owned(), of(name)?))).collect::<anyhow::Result<_>>()?;
+    there.retain(|(_, found)| !found.is_empty());
     match there.len() {
         0 => bail!("expected files named after a split (train, validation, test), found `{}`", files.join("`, `")),
         1 => Ok(there.remove(0)),
         _ => {
             let names: Vec<String> = there.into_iter().map(|(name, _)| name).collect();
-            Err(anyhow!("expected one split, found `{}`", names.join("`, `"))).hint("choose one with --split")
+            Err(anyhow!("expected one split, found `{}`", names.join("`, `"))).hint(CHOOSE_SPLIT)
         }
     }
 }
@@ -269,5 +279,18 @@ mod tests {
         assert!(choose(&files, Some("train")).unwrap_err().to_string().starts_with("unknown split: `train`"));
         let one = ["160px/validation-00000-of-00001.parquet".to_owned()];
         assert_eq!(choose(&one, None).unwrap().1, one);
+    }
+
+    /// The first in the order of the alphabet was taken.
+    #[test]
+    fn several_configurations_are_never_chosen_between() {
+        let files = ["160px/validation-00000-of-00001.parquet", "320px/validation-00000-of-00001.parquet"].map(str::to_owned);
+        for split in [None, Some("val")] {
+            let error = choose(&files, split).unwrap_err().to_string();
+            assert_eq!(error, "expected one configuration with split `validation`, found `160px`, `320px`");
+        }
+        // A file at the top and one below `data` are of one nameless configuration, whose first form counts.
+        let files = ["data/test.parquet", "test.parquet"].map(str::to_owned);
+        assert_eq!(choose(&files, None).unwrap().1, ["data/test.parquet"]);
     }
 }

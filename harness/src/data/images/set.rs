@@ -13,7 +13,8 @@ use anyhow::{Context as _, anyhow, bail};
 use images::Rgb8;
 use serde::{Deserialize, Serialize};
 
-use super::layout::{Placed, Split, arrange};
+use super::archive::Contents;
+use super::layout::{Placed, Split, arrange, refuse_empty_classes};
 use super::parquet::{self, Shard};
 use super::{archive, cifar, folder};
 use crate::data::source;
@@ -110,6 +111,14 @@ impl Bytes {
         }
     }
 
+    /// How many they are; a file of its own is not read for it.
+    fn length(&self) -> std::io::Result<u64> {
+        Ok(match self {
+            Self::File(path) => std::fs::metadata(path)?.len(),
+            other => other.read()?.len() as u64,
+        })
+    }
+
     fn decode(&self, max_pixels: usize) -> Result<Arc<Rgb8>, String> {
         let image = match self {
             Self::Pixels(image) => return Ok(Arc::clone(image)),
@@ -122,6 +131,17 @@ impl Bytes {
     }
 }
 
+/// Where a set's content is, for its digest.
+#[derive(Debug)]
+enum Origin {
+    /// In one archive.
+    Archive(PathBuf),
+    /// In files of many pictures each.
+    Files(Vec<PathBuf>),
+    /// In the pictures' own files.
+    Pictures,
+}
+
 /// Labelled pictures. Shared between threads; decoded pictures are kept up to a stated size.
 #[derive(Debug)]
 pub struct ImageSet {
@@ -131,6 +151,7 @@ pub struct ImageSet {
     pub split: Option<String>,
     classes: Vec<String>,
     items: Vec<Placed<Bytes>>,
+    origin: Origin,
     options: OpenOptions,
     kept: Vec<OnceLock<Arc<Rgb8>>>,
     kept_bytes: AtomicUsize,
@@ -144,36 +165,42 @@ impl ImageSet {
     /// Nothing there, no pictures, an unknown or ambiguous split, damaged archives.
     pub fn open(path: &Path, options: OpenOptions) -> anyhow::Result<Self> {
         let opening = || format!("cannot open the image set `{}`", path.display());
-        let split = Self::read(path, options.split.as_deref()).with_context(opening)?;
-        Ok(Self::of(name_of(path), split, options))
+        let (split, origin) = Self::read(path, options.split.as_deref()).with_context(opening)?;
+        Ok(Self { origin, ..Self::of(name_of(path), split, options) })
     }
 
-    fn read(path: &Path, split: Option<&str>) -> anyhow::Result<Split<Bytes>> {
-        let files = if path.is_dir() {
+    fn read(path: &Path, split: Option<&str>) -> anyhow::Result<(Split<Bytes>, Origin)> {
+        if path.is_dir() {
             let parts = binary_folder(path)?;
             if !parts.is_empty() {
-                return Ok(pixels(cifar::read(parts, split)?));
+                let files = parts.iter().map(|(name, _)| path.join(name)).collect();
+                return Ok((pixels(cifar::read(parts, split)?), Origin::Files(files)));
             }
-            let tables = parquet::list(path);
+            let tables = parquet::list(path)?;
             if !tables.is_empty() {
                 let (name, chosen) = parquet::choose(&tables, split)?;
-                return parquet::read(&chosen.iter().map(|file| path.join(file)).collect::<Vec<_>>(), &name);
+                let files: Vec<PathBuf> = chosen.iter().map(|file| path.join(file)).collect();
+                return Ok((parquet::read(&files, &name)?, Origin::Files(files)));
             }
-            folder::read(path, split)?
-        } else if archive::is_archive(path) {
-            archive::read(path, cifar::is_part)?
-        } else if path.exists() {
+            return Ok((arrange(folder::read(path, split)?, split)?, Origin::Pictures));
+        }
+        if archive::is_archive(path) {
+            let origin = Origin::Archive(path.to_owned());
+            let Contents { files, empty } = archive::read(path, cifar::is_part)?;
+            if files.iter().any(|(name, _)| cifar::is_part(name)) {
+                let parts = files.into_iter().filter(|(name, _)| cifar::is_part(name));
+                let parts = parts.map(|(name, bytes)| Ok((name, bytes.read()?))).collect::<std::io::Result<Vec<_>>>()?;
+                return Ok((pixels(cifar::read(parts, split)?), origin));
+            }
+            let split = arrange(files, split)?;
+            refuse_empty_classes(&empty, &split)?;
+            return Ok((split, origin));
+        }
+        if path.exists() {
             return Err(anyhow!("expected a folder or a .tar, .tar.gz or .tar.zst file, found another file"))
                 .hint("the layout is <split>/<class>/<file>, or <class>/<file>");
-        } else {
-            bail!("expected a folder or a tar file, found nothing there");
-        };
-        if files.iter().any(|(name, _)| cifar::is_part(name)) {
-            let parts = files.into_iter().filter(|(name, _)| cifar::is_part(name));
-            let parts = parts.map(|(name, bytes)| Ok((name, bytes.read()?))).collect::<std::io::Result<Vec<_>>>()?;
-            return Ok(pixels(cifar::read(parts, split)?));
         }
-        arrange(files, split)
+        bail!("expected a folder or a tar file, found nothing there");
     }
 
     /// Opens parquet files of one split, such as the hub's cache holds.
@@ -182,7 +209,7 @@ impl ImageSet {
     /// Damaged or missing files.
     pub fn open_parquet(name: String, paths: &[PathBuf], split: &str, options: OpenOptions) -> anyhow::Result<Self> {
         let read = parquet::read(paths, split).with_context(|| format!("cannot open the image set `{name}`"))?;
-        Ok(Self::of(name, read, options))
+        Ok(Self { origin: Origin::Files(paths.to_vec()), ..Self::of(name, read, options) })
     }
 
     /// A set from its parts.
@@ -193,6 +220,7 @@ impl ImageSet {
             split: split.name,
             classes: split.classes,
             items: split.files,
+            origin: Origin::Pictures,
             options,
             kept,
             kept_bytes: AtomicUsize::new(0),
@@ -272,7 +300,7 @@ impl ImageSet {
                 Ok(None)
             }
             Err(reason) => Err(anyhow!("{}: cannot decode `{}`: {reason}", self.name, item.id))
-                .hint("--on-bad-image skip leaves such pictures out, counts and names them"),
+                .hint("--on-bad-image skip, in a training config `data.on_bad_image = \"skip\"`, leaves such pictures out, counts and names them"),
         }
     }
 
@@ -299,17 +327,27 @@ impl ImageSet {
         bad.iter().map(|(&index, reason)| BadImage { index, id: self.items[index].id.clone(), reason: reason.clone() }).collect()
     }
 
-    /// SHA-256 of the archive; of a folder, or of many files, over the lines `<class> <id>\n` of its pictures (their content is not read).
+    /// SHA-256 of the archive; of parquet or CIFAR's files over their lines `<sha256>  <name>\n`; of a folder of pictures over their lines
+    /// `<class> <id> <bytes>\n` (their content is not read).
     ///
     /// # Errors
-    /// When the archive cannot be read.
-    pub fn digest(&self, path: &Path) -> anyhow::Result<String> {
-        if path.is_file() {
-            return source::sha256(path);
-        }
+    /// When a file cannot be read.
+    pub fn digest(&self) -> anyhow::Result<String> {
         let mut lines = String::new();
-        for item in &self.items {
-            let _ = writeln!(lines, "{} {}", self.classes[item.label as usize], item.id);
+        match &self.origin {
+            Origin::Archive(path) => return source::sha256(path),
+            Origin::Files(files) => {
+                for file in files {
+                    let name = file.file_name().unwrap_or_default().to_string_lossy();
+                    let _ = writeln!(lines, "{}  {name}", source::sha256(file)?);
+                }
+            }
+            Origin::Pictures => {
+                for item in &self.items {
+                    let length = item.item.length().with_context(|| format!("{}: cannot read `{}`", self.name, item.id))?;
+                    let _ = writeln!(lines, "{} {} {length}", self.classes[item.label as usize], item.id);
+                }
+            }
         }
         Ok(records::ids::sha256_hex(lines.as_bytes()))
     }
@@ -335,11 +373,11 @@ fn binary_folder(folder: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
             parts.push((name, content));
         }
     }
+    parts.sort();
     Ok(parts)
 }
 
 fn name_of(path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let endings = [".tar.zst", ".tar.gz", ".tgz", ".tar"];
-    endings.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name).to_owned()
+    archive::ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name).to_owned()
 }

@@ -65,9 +65,16 @@ pub fn utc_now() -> String {
     utc(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs()))
 }
 
-/// Seconds since 1970 as RFC 3339. Days to date: Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`.
+/// Seconds since 1970 as RFC 3339.
 fn utc(seconds: u64) -> String {
     let (days, second_of_day) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Year, month and day of days since 1970-01-01. Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`.
+pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468; // days since 0000-03-01
     let era = shifted / 146_097;
     let day_of_era = shifted % 146_097;
@@ -76,9 +83,7 @@ fn utc(seconds: u64) -> String {
     let shifted_month = (5 * day_of_year + 2) / 153; // 0 is March
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 /// Memory of the machine, bytes.

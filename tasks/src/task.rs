@@ -3,7 +3,7 @@
 use crate::dialogue::Dialogue;
 use crate::doc::{Aggregate, Doc, DocScores};
 use crate::error::TaskError;
-use crate::request::{Executor, Program, Request, Response, Verdict};
+use crate::request::{Program, Request, Response, Verdict};
 use crate::spec::{Profile, TaskSpec};
 
 /// A task: turns documents into requests, responses into scores and scores into a result.
@@ -34,13 +34,6 @@ pub trait Task: Send + Sync {
     /// Scores one document from the verdicts on its programs, in their order.
     fn score_verdicts(&self, doc: &Doc, responses: &[Response], _verdicts: &[Verdict]) -> Result<DocScores, TaskError> {
         self.score(doc, responses)
-    }
-
-    /// [`Task::programs`], run one after the other, then [`Task::score_verdicts`]. For any task; those without programs leave the executor alone.
-    fn score_with(&self, doc: &Doc, responses: &[Response], executor: &mut dyn Executor) -> Result<DocScores, TaskError> {
-        let programs = self.programs(doc, responses)?;
-        let verdicts: Vec<Verdict> = programs.iter().map(|p| executor.run(&p.source, &p.limits)).collect();
-        self.score_verdicts(doc, responses, &verdicts)
     }
 
     /// The task's result from the scores of its documents, in document order, one entry per metric of the specification.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
+use candle_core::DType;
 use clap::ValueEnum;
 use tasks::Profile;
 
@@ -15,7 +16,8 @@ use crate::eval::results::Evaluation;
 use crate::eval::runner::{TaskRequest, TaskResult};
 use crate::eval::shards::ShardFile;
 use crate::eval::suite::{Data, Plan, Subject, chat_template, evaluate, expand, find_model};
-use crate::eval::{Softmax, files, verify};
+use crate::eval::verify::{self, Verification};
+use crate::eval::{Softmax, files};
 use crate::plan::Shard;
 use crate::provenance;
 
@@ -37,6 +39,36 @@ pub enum SoftmaxFlag {
     Model,
 }
 
+/// Every flag that asks of a model, which `--verify` does not.
+const OTHER_FLAGS: [&str; 26] = [
+    "suite",
+    "task",
+    "model",
+    "data",
+    "limit",
+    "num_fewshot",
+    "profile",
+    "apply_chat_template",
+    "system",
+    "fewshot_as_multiturn",
+    "seed",
+    "max_memory",
+    "allow_code_execution",
+    "unsafe_exec",
+    "softmax_dtype",
+    "shard",
+    "no_cache",
+    "out",
+    "dry_run",
+    "split",
+    "on_bad_image",
+    "max_pixels",
+    "image_size",
+    "batch_size",
+    "class_index",
+    "real_labels",
+];
+
 /// Arguments of `eval`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -46,7 +78,7 @@ Examples:
   harness eval --task hellaswag --limit 200 --profile compat --model FOLDER --data DIR --out results/hellaswag
   harness eval --suite vision --model resnet20.safetensors --data cifar10-test.tar.zst
 
-A model is a run of ours (`lm-tiny-rw/<hash>-s0`, or its folder) a Hugging Face folder (config.json, *.safetensors, tokenizer.json),
+A model is a run of ours (`lm-tiny-rw/<hash>-s0`, or its folder), a Hugging Face folder (config.json, *.safetensors, tokenizer.json),
 or a hub id (`org/name[@revision]`).
 `--data DIR` holds the benchmark files as their authors publish them (`boolq/dev.jsonl`, `mmlu/data/test/*.csv`, …; .gz and .zst are read);
 `--data hub` downloads (HF_ENDPOINT, HF_HOME, HF_TOKEN; --offline uses the cache alone);
@@ -84,7 +116,7 @@ pub struct Args {
     /// Each example is a turn of its own instead of part of the question's (with --apply-chat-template)
     #[arg(long)]
     pub fewshot_as_multiturn: bool,
-    /// Training seeds of the suite's subjects, instead of the suite's
+    /// Training seeds of the suite's own subjects, instead of the suite's
     #[arg(long, value_delimiter = ',', value_name = "SEED,…")]
     pub seed: Vec<u64>,
     /// Most memory for weights and caches, bytes; default: half of what is available
@@ -96,14 +128,14 @@ pub struct Args {
     /// Run them also where the kernel cannot confine them to their folder (no landlock); the other layers stay
     #[arg(long, requires = "allow_code_execution")]
     pub unsafe_exec: bool,
-    /// Round log-probabilities: `f32` (not at all) or `model` (to the model's own type, as the reference harness does by default)
+    /// Round log-probabilities: `f32` (not at all) or `model` (to the type of --dtype, bf16 or f16, as the reference harness does by default)
     #[arg(long, value_enum, default_value = "f32", value_name = "TYPE")]
     pub softmax_dtype: SoftmaxFlag,
     /// Part i of n: every n-th document of each task; `harness merge` joins the parts
     #[arg(long, value_name = "i/n")]
     pub shard: Option<Shard>,
     /// Check this build on this machine against stored answers of the reference harness, and do nothing else
-    #[arg(long, conflicts_with_all = ["suite", "task", "model", "shard"])]
+    #[arg(long, conflicts_with_all = OTHER_FLAGS)]
     pub verify: bool,
     /// Do not read or write the response cache
     #[arg(long)]
@@ -166,10 +198,13 @@ pub(super) fn evaluate_suite(suite: &str, out: &Path, global: &Global) -> anyhow
 /// # Errors
 /// Unknown names, unusable models or data, a full disk.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
-    if args.verify {
-        return report_verification(&verify::run()?, global);
-    }
     global.check_scores_are_f32()?;
+    if args.verify {
+        if global.dtype() != DType::F32 {
+            bail!("--dtype: expected `f32` with --verify, whose answers were stored in it, found another");
+        }
+        return report_verification(&verify::run(&global.device()?)?, global);
+    }
     if let Some(asked) = super::eval_vision::asked(args)? {
         return super::eval_vision::run(args, &asked, global);
     }
@@ -239,6 +274,10 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
         Some(folder) => bail!("--data `{folder}`: expected `hub`, `bundled` or a folder, found none of them"),
     };
     let (tasks, groups) = expand(&asked, &data, profile)?;
+    if !args.seed.is_empty() && !args.model.is_empty() {
+        return Err(anyhow!("--seed: expected a suite's own subjects, found --model"))
+            .hint("a trained model has its seed; give each as a --model of its own");
+    }
     let subjects: Vec<Subject> = if args.model.is_empty() {
         let Some(suite) = &suite else {
             return Err(anyhow!("expected a model, found none"))
@@ -268,15 +307,25 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
         allow_code_execution: args.allow_code_execution,
         unsafe_exec: args.unsafe_exec,
         shard: args.shard.unwrap_or(Shard::ALL),
-        softmax: match args.softmax_dtype {
-            SoftmaxFlag::F32 => Softmax::F32,
-            SoftmaxFlag::Model => Softmax::Model,
-        },
+        softmax: softmax(args.softmax_dtype, global.dtype())?,
         use_cache: !args.no_cache,
         max_memory: args.max_memory.unwrap_or(available / 2),
         dtype: global.dtype(),
         device: global.device()?,
     })
+}
+
+/// What log-softmax is rounded to. A type that would round nothing is refused rather than ignored.
+fn softmax(asked: SoftmaxFlag, dtype: DType) -> anyhow::Result<Softmax> {
+    match (asked, dtype) {
+        (SoftmaxFlag::F32, _) => Ok(Softmax::F32),
+        (SoftmaxFlag::Model, DType::BF16 | DType::F16) => Ok(Softmax::Model),
+        (SoftmaxFlag::Model, _) => {
+            let found = format!("{dtype:?}").to_lowercase();
+            Err(anyhow!("--softmax-dtype model: expected weights in `bf16` or `f16`, found `{found}`: nothing is rounded to it"))
+                .hint("load the weights in their own type: --dtype bf16")
+        }
+    }
 }
 
 /// Documents for `--model` without `--data`: the hub when the first data set can be reached or is cached, else the bundled samples with the reason.
@@ -392,7 +441,12 @@ fn describe(plan: &Plan, out: &Path) -> anyhow::Result<String> {
     }
     let subjects: Vec<String> = plan.subjects.iter().map(|subject| format!("  {}\n", subject_name(subject))).collect();
     let table = output::columns(&["task", "version", "shots", "documents", "primary metric"], &rows);
-    Ok(format!("subjects:\n{}data: {:?}\nresults: {}\n\n{table}", subjects.concat(), plan.data, out.display()))
+    let not_run = |request: &TaskRequest| {
+        let why = request.unsupported.as_ref()?;
+        Some(format!("not run: {}: unsupported: {why}\n", request.task))
+    };
+    let not_run: String = plan.tasks.iter().filter_map(not_run).collect();
+    Ok(format!("subjects:\n{}data: {:?}\nresults: {}\n\n{table}{not_run}", subjects.concat(), plan.data, out.display()))
 }
 
 /// Says on stderr what kind of numbers these will be.
@@ -458,10 +512,11 @@ fn say_caveats(evaluation: &Evaluation) {
 }
 
 /// Shows what `--verify` found.
-fn report_verification(checks: &[verify::Check], global: &Global) -> anyhow::Result<Exit> {
+fn report_verification(verification: &Verification, global: &Global) -> anyhow::Result<Exit> {
+    let Verification { reference, checks } = verification;
     let holds = checks.iter().all(verify::Check::holds);
     match global.format {
-        Format::Json => output::json(&checks)?,
+        Format::Json => output::json(checks)?,
         Format::Text => {
             let rows: Vec<Vec<String>> = checks
                 .iter()
@@ -475,8 +530,27 @@ fn report_verification(checks: &[verify::Check], global: &Global) -> anyhow::Res
                 output::line(deviation)?;
             }
             let verdict = if holds { "this build gives" } else { "this build DOES NOT give" };
-            output::line(&format!("{verdict} what {} gives", verify::REFERENCE))?;
+            output::line(&format!("{verdict} what {reference} gives"))?;
         }
     }
     Ok(if holds { Exit::Fine } else { Exit::Against })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn verification_takes_no_flag_that_it_would_ignore() {
+        let mut program = crate::cli::Cli::command();
+        program.build();
+        let eval = program.find_subcommand("eval").unwrap();
+        let verify = eval.get_arguments().find(|flag| flag.get_id() == "verify").unwrap();
+        let refused = eval.get_arg_conflicts_with(verify);
+        for flag in
+            eval.get_arguments().filter(|flag| !flag.is_global_set() && !["verify", "help"].contains(&flag.get_id().as_str()))
+        {
+            assert!(refused.iter().any(|other| other.get_id() == flag.get_id()), "--verify ignores --{}", flag.get_id());
+        }
+    }
 }

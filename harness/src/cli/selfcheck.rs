@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use serde::Serialize;
 use tasks::{DataSource, LanguageModel as _, Profile, Request, Response};
 
@@ -51,7 +51,7 @@ struct Check {
 /// Runs the command.
 ///
 /// # Errors
-/// Unknown names, an unusable model or data.
+/// Unknown names, an unusable model or data, a model that fails on every request.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     global.check_scores_are_f32()?;
     let model = match find_model(&global.runs_dir, &args.model)? {
@@ -67,6 +67,10 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         Evaluator::new(&model, options).answer(requests)
     };
     let reference = ask(base, &requests);
+    let failed = reference.iter().filter(|answer| answer.is_err()).count();
+    if let (true, Some(Err(error))) = (failed == requests.len(), reference.first()) {
+        bail!("`{}`: expected answers to compare, found that all of {failed} requests fail: {error}", model.name);
+    }
     let reversed: Vec<Request> = requests.iter().rev().cloned().collect();
     let mut from_reversed = ask(base, &reversed);
     from_reversed.reverse();
@@ -97,7 +101,12 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
                 .iter()
                 .map(|c| vec![c.way.to_owned(), format!("{:.1e}", c.largest_difference_nats), c.different_decisions.to_string()])
                 .collect();
-            output::line(&format!("{} requests to `{}`, compared with the default way:", requests.len(), model.name))?;
+            let unanswered = if failed > 0 { format!(", {failed} of them without an answer") } else { String::new() };
+            output::line(&format!(
+                "{} requests to `{}`{unanswered}, compared with the default way:",
+                requests.len(),
+                model.name
+            ))?;
             output::data(&output::columns(&["way", "largest difference (nats)", "different decisions"], &rows))?;
             output::line(if holds {
                 "scores do not depend on how they are asked for"

@@ -28,8 +28,11 @@ pub struct Evaluator<'a> {
     options: AnswerOptions,
     cache: Option<&'a mut ResponseCache>,
     progress: Option<Progress<'a>>,
+    max_tok: usize,
     /// First failure to store answers; the answers themselves are not lost by it.
     pub cache_error: Option<anyhow::Error>,
+    /// Positions of a request beyond the bound of [`Evaluator::with_max_tok`]: nothing was then asked.
+    pub too_long: Option<usize>,
 }
 
 /// A request after encoding.
@@ -51,13 +54,20 @@ enum Work {
 impl<'a> Evaluator<'a> {
     /// An evaluator without cache and progress.
     pub fn new(model: &'a LoadedModel, options: AnswerOptions) -> Self {
-        Self { model, options, cache: None, progress: None, cache_error: None }
+        Self { model, options, cache: None, progress: None, max_tok: usize::MAX, cache_error: None, too_long: None }
     }
 
     /// Uses a response cache.
     #[must_use]
     pub fn with_cache(mut self, cache: &'a mut ResponseCache) -> Self {
         self.cache = Some(cache);
+        self
+    }
+
+    /// Holds at most that many cached positions, shared ones once.
+    #[must_use]
+    pub fn with_max_tok(mut self, max_tok: usize) -> Self {
+        self.max_tok = max_tok;
         self
     }
 
@@ -144,6 +154,18 @@ impl LanguageModel for Evaluator<'_> {
             }
         }
 
+        let scored = pairs.iter().map(|pair| pair.input.len());
+        let longest =
+            scored.chain(prompts.iter().map(|prompt| prompt.ids.len() + prompt.options.max_gen_toks)).max().unwrap_or(0);
+        if longest > self.max_tok {
+            self.too_long = Some(longest);
+            let message = format!("expected at most {} positions within the bound of memory, found {longest}", self.max_tok);
+            return vec![Err(RequestError { kind: RequestErrorKind::TooLong, message }); requests.len()];
+        }
+        // One sequence may always go on, whatever is held beside it.
+        let cache_tokens = self.options.budget.cache_tokens.min(self.max_tok - longest);
+        let budget = Budget { cache_tokens, ..self.options.budget };
+
         let mut sink = Sink::new(&work, pairs.len(), prompts.len(), requests.len());
         let (cache, progress, cache_error) = (&mut self.cache, &mut self.progress, &mut self.cache_error);
         let mut store = |sink: &mut Sink| {
@@ -155,7 +177,7 @@ impl LanguageModel for Evaluator<'_> {
             }
         };
         store(&mut sink);
-        let scored = score_pairs(&self.model.decoder, &pairs, self.options.budget, self.options.softmax, &mut |finished| {
+        let scored = score_pairs(&self.model.decoder, &pairs, budget, self.options.softmax, &mut |finished| {
             for &(pair, score) in finished {
                 sink.pair(&pairs, pair, score);
             }
@@ -163,7 +185,7 @@ impl LanguageModel for Evaluator<'_> {
         });
         let generated = scored.and_then(|()| {
             let model = self.model;
-            generate_texts(&model.decoder, &model.codec, &prompts, self.options.profile, self.options.budget, &mut |texts| {
+            generate_texts(&model.decoder, &model.codec, &prompts, self.options.profile, budget, &mut |texts| {
                 for (prompt, text) in texts {
                     sink.text(prompt, text);
                 }

@@ -2,7 +2,7 @@
 //!
 //! One append-only JSONL file per model; each line is `{"key":…,"response":…,"check":…}` where `check` is the start of the SHA-256 of key
 //! and response. A torn or damaged line is dropped with a note. The key hashes everything that can change an answer: request kind, token ids,
-//! generation settings, weights, tokenizer, special-token policy, dtype, numerics, length and profile (tasks.md section 3, rule 6).
+//! generation settings, weights, tokenizer, special-token policy, dtype, softmax, length and profile (tasks.md section 3, rule 6).
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};

@@ -22,7 +22,9 @@ use serde::Serialize as _;
 use serde_json::Value;
 use tasks::{Dialogue, PreparedDoc, Task};
 
+use super::model::{TOKENIZER_CONFIG, token_text, tokenizer_config};
 use crate::error::Hint as _;
+use crate::provenance::civil;
 
 /// Special tokens that templates may name.
 const TOKENS: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
@@ -41,7 +43,6 @@ pub struct ChatOptions {
 pub struct ChatTemplate {
     environment: Environment<'static>,
     tokens: Vec<(&'static str, String)>,
-    source: String,
     sha256: String,
 }
 
@@ -58,19 +59,13 @@ impl ChatTemplate {
     /// # Errors
     /// When there is none, or it is not a template.
     pub fn of_folder(folder: &Path) -> anyhow::Result<Self> {
-        let path = folder.join("tokenizer_config.json");
-        let config: Value = if path.is_file() {
-            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-            serde_json::from_str(&text).with_context(|| format!("`{}` is not JSON", path.display()))?
-        } else {
-            Value::Null
-        };
+        let config = tokenizer_config(folder)?;
         let own = folder.join("chat_template.jinja");
         let (source, place) = if own.is_file() {
             let text = std::fs::read_to_string(&own).with_context(|| format!("cannot read `{}`", own.display()))?;
             (text, own)
         } else if let Some(text) = of_config(&config["chat_template"]) {
-            (text.to_owned(), path)
+            (text.to_owned(), folder.join(TOKENIZER_CONFIG))
         } else {
             return Err(anyhow!(
                 "`{}`: expected a chat template (chat_template.jinja, or chat_template in tokenizer_config.json), found none",
@@ -78,9 +73,7 @@ impl ChatTemplate {
             ))
             .hint("leave out --apply-chat-template: a model without a template was not tuned on conversations");
         };
-        // A token is written as its text, or as an object with the text under `content`.
-        let text = |key: &str| config[key].as_str().or_else(|| config[key]["content"].as_str()).map(str::to_owned);
-        let tokens = TOKENS.into_iter().filter_map(|key| Some((key, text(key)?))).collect();
+        let tokens = TOKENS.into_iter().filter_map(|key| Some((key, token_text(&config, key)?.to_owned()))).collect();
         Self::new(&source, tokens).with_context(|| format!("cannot use the chat template of `{}`", place.display()))
     }
 
@@ -100,7 +93,7 @@ impl ChatTemplate {
             strftime(&format, now).map_err(|message| Error::new(ErrorKind::InvalidOperation, message))
         });
         environment.add_template_owned("chat", without_marks(source)).map_err(|error| anyhow!("{error:#}"))?;
-        Ok(Self { environment, tokens, source: source.to_owned(), sha256: records::ids::sha256_hex(source.as_bytes()) })
+        Ok(Self { environment, tokens, sha256: records::ids::sha256_hex(source.as_bytes()) })
     }
 
     /// SHA-256 of the template's text.
@@ -144,11 +137,6 @@ impl ChatTemplate {
         self.environment.get_template("chat")?.render(context! {
             messages => messages, add_generation_prompt => true, tools => (), documents => (), ..Jinja::from(tokens)
         })
-    }
-
-    /// The template's text.
-    pub fn source(&self) -> &str {
-        &self.source
     }
 }
 
@@ -251,7 +239,7 @@ fn strftime(format: &str, seconds: u64) -> Result<String, String> {
     const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
-    let (month_name, day_name) = (MONTHS[month - 1], DAYS[(days % 7) as usize]);
+    let (month_name, day_name) = (MONTHS[month as usize - 1], DAYS[(days % 7) as usize]);
     let mut text = String::new();
     let mut rest = format.chars();
     while let Some(c) = rest.next() {
@@ -281,24 +269,6 @@ fn strftime(format: &str, seconds: u64) -> Result<String, String> {
         text.push_str(&part);
     }
     Ok(text)
-}
-
-/// Year, month and day of days since 1970-01-01 in the Gregorian calendar.
-fn civil(days: u64) -> (u64, usize, u64) {
-    let mut year = 1970;
-    let mut left = days;
-    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    while left >= 365 + u64::from(is_leap(year)) {
-        left -= 365 + u64::from(is_leap(year));
-        year += 1;
-    }
-    let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    while left >= lengths[month] {
-        left -= lengths[month];
-        month += 1;
-    }
-    (year, month + 1, left + 1)
 }
 
 impl ChatOptions {
@@ -396,6 +366,7 @@ mod tests {
                 compared += 1;
             }
         }
+        assert!(compared > 0, "no template with its prompts below {}", root.display());
         eprintln!("{compared} prompts compared");
     }
 
@@ -415,13 +386,13 @@ mod tests {
         let missing = format!("{:#}", ChatTemplate::of_folder(folder.path()).unwrap_err());
         assert!(missing.contains("expected a chat template") && missing.contains("found none"), "{missing}");
         let config = |text: &str| std::fs::write(folder.path().join("tokenizer_config.json"), text).unwrap();
-        let source = || ChatTemplate::of_folder(folder.path()).map(|template| template.source().to_owned());
+        let prompt = || ChatTemplate::of_folder(folder.path()).unwrap().prompt(&[]).unwrap();
         config(r#"{"chat_template": "one"}"#);
-        assert_eq!(source().unwrap(), "one");
+        assert_eq!(prompt(), "one");
         config(r#"{"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "two"}]}"#);
-        assert_eq!(source().unwrap(), "two");
+        assert_eq!(prompt(), "two");
         std::fs::write(folder.path().join("chat_template.jinja"), "three").unwrap();
-        assert_eq!(source().unwrap(), "three");
+        assert_eq!(prompt(), "three");
         std::fs::write(folder.path().join("chat_template.jinja"), "{% if %}").unwrap();
         let broken = format!("{:#}", ChatTemplate::of_folder(folder.path()).unwrap_err());
         assert!(broken.contains("chat_template.jinja") && broken.contains("syntax error"), "{broken}");

@@ -3,23 +3,19 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use records::store::{MANIFEST_FILE, RECORDS_FILE};
 use records::{Manifest, RecordWriter, Row, RunStatus, write_atomic};
 use serde_json::{Value, json};
 
 use super::results::Evaluation;
+use crate::measure::parent::forget;
 use crate::provenance;
 
-/// Writes everything below `out`; returns `results.json` as a value.
+/// Writes everything below `out`; returns `results.json` as a value. What an earlier evaluation left there goes first, its samples too.
 ///
 /// # Errors
-/// When a file cannot be written; a half-written one is never left behind.
+/// When scores cannot be put together (nothing is touched then) or a file cannot be written; a half-written one is never left behind.
 pub fn write(evaluation: &Evaluation, out: &Path, started_utc: &str, threads: usize) -> anyhow::Result<Value> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot create `{}`", out.display()))?;
-    let records_file = out.join(records::store::RECORDS_FILE);
-    // A repeated evaluation replaces its rows: they are functions of the same answers.
-    if records_file.exists() {
-        std::fs::remove_file(&records_file).with_context(|| format!("cannot replace `{}`", records_file.display()))?;
-    }
     let run_id = format!("_suites/{}", evaluation.suite.as_deref().unwrap_or("tasks"));
     let manifest = Manifest {
         run_id: run_id.clone(),
@@ -31,10 +27,24 @@ pub fn write(evaluation: &Evaluation, out: &Path, started_utc: &str, threads: us
         build: provenance::build(),
         ..Manifest::default()
     };
+    let results = evaluation.to_json(provenance_json(evaluation, &manifest, threads))?;
     let rows: Vec<Row> = evaluation.rows().into_iter().map(|row| Row { run_id: run_id.clone(), ..row }.seal()).collect();
-    RecordWriter::open(&records_file)?.append(&rows)?;
-    manifest.save(&out.join(records::store::MANIFEST_FILE))?;
+
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create `{}`", out.display()))?;
+    let samples = out.join("samples");
+    // Only where an evaluation wrote before: a folder of this name may be anyone's.
+    if samples.is_dir() && out.join(MANIFEST_FILE).is_file() {
+        std::fs::remove_dir_all(&samples).with_context(|| format!("cannot replace `{}`", samples.display()))?;
+    }
+    forget(out)?;
+    RecordWriter::open(&out.join(RECORDS_FILE))?.append(&rows)?;
+    manifest.save(&out.join(MANIFEST_FILE))?;
     evaluation.write_samples(out)?;
+    write_atomic(&out.join("results.json"), (serde_json::to_string_pretty(&results)? + "\n").as_bytes())?;
+    Ok(results)
+}
+
+fn provenance_json(evaluation: &Evaluation, manifest: &Manifest, threads: usize) -> Value {
     let build = &manifest.build;
     let mut provenance = json!({
         "suite": evaluation.suite,
@@ -52,7 +62,5 @@ pub fn write(evaluation: &Evaluation, out: &Path, started_utc: &str, threads: us
     for (key, value) in &evaluation.settings {
         provenance[key] = value.clone();
     }
-    let results = evaluation.to_json(provenance)?;
-    write_atomic(&out.join("results.json"), (serde_json::to_string_pretty(&results)? + "\n").as_bytes())?;
-    Ok(results)
+    provenance
 }

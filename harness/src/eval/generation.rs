@@ -378,6 +378,7 @@ impl SharedPrefixes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::encode::SpecialTokens;
 
     fn prompt(ids: &[u32]) -> Prompt {
         Prompt { ids: ids.to_vec(), options: Generation::default() }
@@ -396,6 +397,54 @@ mod tests {
         assert_eq!(shared.missing_tok(1), 19);
         let apart = SharedPrefixes::new(&prompts, false);
         assert!((0..4).all(|i| apart.covered(i) == 0));
+    }
+
+    fn codec() -> Codec {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/demo/tokenizer.json");
+        Codec::new(tokenizers::Tokenizer::from_file(file).unwrap(), SpecialTokens::default())
+    }
+
+    /// Number of tokens after which a text's generation ends.
+    fn ends_after(codec: &Codec, ids: &[u32], until: &[&str], profile: Profile) -> Option<usize> {
+        let until: Vec<String> = until.iter().map(|&stop| stop.to_owned()).collect();
+        (1..=ids.len()).find(|&count| stops(codec, &until, profile, &ids[..count]))
+    }
+
+    #[test]
+    fn a_stop_string_ends_with_its_last_token_wherever_it_stands() {
+        let codec = codec();
+        // Longer than the tail that is looked at: the stop lies in it, then across its start, then before it.
+        for filler in 0..24 {
+            let text = format!("{}Q: no ÄÖÜ xyz, and more of the same after it.", "a b ".repeat(filler));
+            let ids = codec.encode(&text).unwrap();
+            for stop in ["Q:", "ÄÖÜ xyz", "\n\n"] {
+                let first = (1..=ids.len()).find(|&count| codec.decode(&ids[..count]).unwrap().contains(stop));
+                assert_eq!(ends_after(&codec, &ids, &[stop], Profile::Canonical), first, "{stop:?} after {filler} fillers");
+                assert_eq!(first.is_some(), text.contains(stop));
+            }
+        }
+    }
+
+    #[test]
+    fn a_stop_string_that_only_the_cut_makes_is_none() {
+        let codec = codec();
+        // A tail that begins within a character decodes to a replacement character there, the whole text does not.
+        let ids = codec.encode(&"ж".repeat(40)).unwrap();
+        let tail = ids.len() - "\u{fffd}".len() - TAIL_MARGIN_TOK;
+        assert!((tail..ids.len()).any(|start| codec.decode(&ids[start..]).unwrap().contains('\u{fffd}')), "one token a byte");
+        for count in (1..=ids.len()).filter(|&count| !codec.decode(&ids[..count]).unwrap().contains('\u{fffd}')) {
+            assert!(!stops(&codec, &["\u{fffd}".to_owned()], Profile::Canonical, &ids[..count]), "{count} tokens");
+        }
+    }
+
+    #[test]
+    fn an_empty_stop_string_ends_at_once_in_compat_only() {
+        let codec = codec();
+        let ids = codec.encode("It is red. Q: no").unwrap();
+        assert_eq!(ends_after(&codec, &ids, &[""], Profile::Compat), Some(1));
+        assert_eq!(ends_after(&codec, &ids, &[""], Profile::Canonical), None);
+        let with = ends_after(&codec, &ids, &["", "Q:"], Profile::Canonical);
+        assert!(with.is_some() && with == ends_after(&codec, &ids, &["Q:"], Profile::Canonical));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | [`score`] | log-likelihoods in batches of bounded size |
 //! | [`generation`] | texts up to a stop string |
 //! | [`cache`] | answers that survive a kill |
+//! | [`memory`] | what fits into `--max-memory` |
 //! | [`adapter`] | all of it behind `tasks::LanguageModel` |
 //! | [`chat`] | prompts as turns, by the model's template |
 //! | [`runner`] | one task on one model |
@@ -29,6 +30,7 @@ pub mod chat;
 pub mod encode;
 pub mod files;
 pub mod generation;
+pub mod memory;
 pub mod model;
 pub mod prefix_tree;
 pub mod results;

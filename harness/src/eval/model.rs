@@ -127,17 +127,32 @@ pub fn read_tokenizer(path: &Path) -> anyhow::Result<(Tokenizer, String)> {
 
 /// BOS and EOS as `tokenizer_config.json` names them; empty where the file or the key is absent.
 fn special_tokens(folder: &Path, tokenizer: &Path) -> anyhow::Result<SpecialTokens> {
-    let path = folder.join("tokenizer_config.json");
-    if !path.is_file() {
+    let config = tokenizer_config(folder)?;
+    if config.is_null() {
         return Ok(SpecialTokens::default());
     }
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let config: Value = serde_json::from_str(&text).with_context(|| format!("`{}` is not JSON", path.display()))?;
     let (tokenizer, _) = read_tokenizer(tokenizer)?;
-    // A token is written as its text, or as an object with the text under `content`.
-    let id = |key: &str| {
-        let token = &config[key];
-        token.as_str().or_else(|| token["content"].as_str()).and_then(|text| tokenizer.token_to_id(text))
-    };
+    let id = |key: &str| token_text(&config, key).and_then(|text| tokenizer.token_to_id(text));
     Ok(SpecialTokens { bos: id("bos_token"), eos: id("eos_token").into_iter().collect(), ..SpecialTokens::default() })
+}
+
+/// File that names special tokens and, in older folders, the chat template.
+pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+
+/// `tokenizer_config.json` of a folder; null where there is none.
+///
+/// # Errors
+/// When it cannot be read or is not JSON.
+pub fn tokenizer_config(folder: &Path) -> anyhow::Result<Value> {
+    let path = folder.join(TOKENIZER_CONFIG);
+    if !path.is_file() {
+        return Ok(Value::Null);
+    }
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("`{}` is not JSON", path.display()))
+}
+
+/// Text of a token of the config: written as it is, or under `content` of an object.
+pub fn token_text<'a>(config: &'a Value, key: &str) -> Option<&'a str> {
+    config[key].as_str().or_else(|| config[key]["content"].as_str())
 }

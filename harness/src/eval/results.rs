@@ -27,7 +27,7 @@ pub struct RunOutcome {
     pub seed: Option<u64>,
     /// Trainable values.
     pub params_total: usize,
-    /// FLOPs of a forward pass over one training micro-batch, for runs of ours.
+    /// FLOPs of a forward pass: over one training micro-batch for language models of ours, over one picture for image networks.
     pub flops_forward: Option<u64>,
     /// Digest of the weights.
     pub weights_digest: String,
@@ -94,21 +94,36 @@ impl SeedMean {
         let value = by_seed.iter().sum::<f64>() / by_seed.len() as f64;
         let share =
             is_share.then(|| stats::interval::wilson_interval((value * errors.n as f64).round() as usize, errors.n, 0.95).ok());
-        let normal = || errors.stderr_clustered.or(errors.stderr).map(|stderr| (value - Z_95 * stderr, value + Z_95 * stderr));
+        let normal = || {
+            let stderr = errors.stderr_clustered.or(errors.stderr)?;
+            stats::interval::normal_interval_from(value, stderr, errors.n, 0.95).ok()
+        };
         Self {
             value,
             stderr: errors.stderr,
             stderr_clustered: errors.stderr_clustered,
             n: errors.n,
             higher_is_better: errors.higher_is_better,
-            interval: share.flatten().map(|interval| (interval.low, interval.high)).or_else(normal),
+            interval: share.flatten().or_else(normal).map(|interval| (interval.low, interval.high)),
             by_seed,
         }
     }
 }
 
-/// Normal quantile of a two-sided 95 % interval.
-const Z_95: f64 = 1.959_963_984_540_054;
+impl RunOutcome {
+    /// The results of a group's leaves, in their order, if every leaf ran.
+    fn of_group(&self, group: &GroupSpec) -> Option<Vec<&TaskResult>> {
+        let result = |leaf: &String| self.tasks.iter().find(|(name, _)| name == leaf)?.1.as_deref().ok();
+        group.leaves.iter().map(result).collect()
+    }
+}
+
+/// A group's mean in every metric.
+fn aggregate_group(group: &GroupSpec, results: &[&TaskResult]) -> anyhow::Result<Vec<Aggregate>> {
+    let aggregates = results.iter().map(|result| result.aggregates.clone());
+    let leaves: Vec<(String, Vec<Aggregate>)> = group.leaves.iter().cloned().zip(aggregates).collect();
+    Ok(tasks::aggregate_group(&group.name, &leaves)?)
+}
 
 impl ModelOutcome {
     /// The results of a leaf task that ran for every seed.
@@ -155,14 +170,8 @@ impl ModelOutcome {
     pub fn group(&self, group: &GroupSpec) -> anyhow::Result<Option<Vec<(String, SeedMean)>>> {
         let mut per_seed: Vec<Vec<Aggregate>> = Vec::new();
         for run in &self.runs {
-            let mut leaves = Vec::new();
-            for leaf in &group.leaves {
-                match run.tasks.iter().find(|(name, _)| name == leaf) {
-                    Some((_, Ok(result))) => leaves.push((leaf.clone(), result.aggregates.clone())),
-                    _ => return Ok(None),
-                }
-            }
-            per_seed.push(tasks::aggregate_group(&group.name, &leaves)?);
+            let Some(results) = run.of_group(group) else { return Ok(None) };
+            per_seed.push(aggregate_group(group, &results)?);
         }
         let Some(first) = per_seed.first() else { return Ok(None) };
         let metrics = first.iter().enumerate().map(|(at, aggregate)| {
@@ -232,7 +241,8 @@ impl Evaluation {
                 }
             }
             for group in &self.groups {
-                if let Some(metrics) = model.group(group)? {
+                let results = model.runs.first().and_then(|run| run.of_group(group));
+                if let (Some(results), Some(metrics)) = (results, model.group(group)?) {
                     let n = metrics.first().map_or(0, |(_, mean)| mean.n);
                     tasks.insert(
                         group.name.clone(),
@@ -240,7 +250,7 @@ impl Evaluation {
                             "group": true,
                             "leaves": group.leaves,
                             "n": n,
-                            "metrics": metrics_json(&metrics, group_chance(model, group)),
+                            "metrics": metrics_json(&metrics, |metric, is_higher_better| group_chance(&results, metric, is_higher_better)),
                         }),
                     );
                 }
@@ -359,7 +369,7 @@ impl Evaluation {
             split: Some(result.spec.dataset.split.clone()),
             num_fewshot: Some(result.num_fewshot as u64),
             limit: result.limit.map(|limit| limit as u64),
-            chance: Some(result.spec.chance),
+            chance: chance(result, &aggregate.metric, aggregate.higher_is_better),
             dataset_sha256: Some(result.dataset_sha256.clone()),
             ..Self::valued(base, aggregate)
         }
@@ -388,22 +398,17 @@ impl Evaluation {
     }
 
     fn group_rows(&self, run: &RunOutcome, group: &GroupSpec) -> Vec<Row> {
-        let leaves: Option<Vec<(String, Vec<Aggregate>)>> = group
-            .leaves
-            .iter()
-            .map(|leaf| match run.tasks.iter().find(|(name, _)| name == leaf) {
-                Some((_, Ok(result))) => Some((leaf.clone(), result.aggregates.clone())),
-                _ => None,
-            })
-            .collect();
-        let Some(aggregates) = leaves.and_then(|leaves| tasks::aggregate_group(&group.name, &leaves).ok()) else {
-            return Vec::new();
+        let Some(results) = run.of_group(group) else { return Vec::new() };
+        let (Some(first), Ok(aggregates)) = (results.first(), aggregate_group(group, &results)) else { return Vec::new() };
+        let limit = results.iter().filter_map(|result| result.limit).min();
+        let row = |aggregate: &Aggregate| Row {
+            task: Some(group.name.clone()),
+            limit: limit.map(|limit| limit as u64),
+            chance: group_chance(&results, &aggregate.metric, aggregate.higher_is_better),
+            dataset_sha256: None, // the leaves have one each
+            ..self.row(run, first, aggregate)
         };
-        let first = run.tasks.iter().find(|(name, _)| group.leaves.contains(name)).and_then(|(_, outcome)| outcome.as_ref().ok());
-        aggregates
-            .iter()
-            .filter_map(|aggregate| Some(Row { task: Some(group.name.clone()), ..self.row(run, first?, aggregate) }))
-            .collect()
+        aggregates.iter().map(row).collect()
     }
 
     fn valued(base: Row, aggregate: &Aggregate) -> Row {
@@ -438,7 +443,7 @@ fn leaf_json(results: &[&TaskResult], metrics: &[(String, SeedMean)]) -> Value {
         "limit": first.limit,
         "chance": first.spec.chance,
         "primary_metric": first.spec.primary_metric,
-        "metrics": metrics_json(metrics, first.spec.chance),
+        "metrics": metrics_json(metrics, |metric, is_higher_better| chance(first, metric, is_higher_better)),
         "truncated": sum(|result| result.truncated),
         "boundary": sum(|result| result.boundary),
         "unparsed": sum(TaskResult::unparsed),
@@ -463,15 +468,24 @@ fn leaf_json(results: &[&TaskResult], metrics: &[(String, SeedMean)]) -> Value {
     value
 }
 
+/// Score of guessing in one metric. A loss has none, nor has a metric with several right answers to a picture.
+fn chance(result: &TaskResult, metric: &str, is_higher_better: bool) -> Option<f64> {
+    match metric {
+        "acc1_real" => None,
+        "acc5" => Some((5.0 * result.spec.chance).min(1.0)),
+        _ => is_higher_better.then_some(result.spec.chance),
+    }
+}
+
 /// Score of guessing on a group, when all its leaves have the same.
-fn group_chance(model: &ModelOutcome, group: &GroupSpec) -> f64 {
-    let mut chances = group.leaves.iter().filter_map(|leaf| model.results(leaf)?.first().map(|result| result.spec.chance));
-    let first = chances.next().unwrap_or_default();
-    if chances.all(|chance| chance == first) { first } else { 0.0 }
+fn group_chance(results: &[&TaskResult], metric: &str, is_higher_better: bool) -> Option<f64> {
+    let mut chances = results.iter().map(|result| chance(result, metric, is_higher_better));
+    let first = chances.next()??;
+    chances.all(|chance| chance == Some(first)).then_some(first)
 }
 
 /// Metrics as JSON. Where guessing scores more than 0, whether the 95 % interval covers that chance level says if a model does better than guessing.
-fn metrics_json(metrics: &[(String, SeedMean)], chance: f64) -> Value {
+fn metrics_json(metrics: &[(String, SeedMean)], chance: impl Fn(&str, bool) -> Option<f64>) -> Value {
     let entries: BTreeMap<&str, Value> = metrics
         .iter()
         .map(|(name, mean)| {
@@ -481,7 +495,7 @@ fn metrics_json(metrics: &[(String, SeedMean)], chance: f64) -> Value {
             }
             if let Some((low, high)) = mean.interval {
                 entry["interval_95"] = json!([low, high]);
-                if chance > 0.0 {
+                if let Some(chance) = chance(name, mean.higher_is_better).filter(|chance| *chance > 0.0) {
                     entry["covers_chance"] = json!(low <= chance && chance <= high);
                 }
             }
@@ -492,4 +506,86 @@ fn metrics_json(metrics: &[(String, SeedMean)], chance: f64) -> Value {
         })
         .collect();
     json!(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(task: &str, chance: f64, limit: Option<usize>, metric: &str) -> TaskResult {
+        let mut spec = tasks::task(task, Profile::Canonical).unwrap().spec().clone();
+        spec.chance = chance;
+        let aggregate = Aggregate {
+            metric: metric.to_owned(),
+            value: 0.5,
+            stderr: Some(0.1),
+            stderr_clustered: None,
+            n: 4,
+            higher_is_better: true,
+        };
+        TaskResult {
+            spec,
+            num_fewshot: 0,
+            fewshot_note: None,
+            limit,
+            aggregates: vec![aggregate],
+            scores: Vec::new(),
+            truncated: 0,
+            boundary: 0,
+            failed: 0,
+            samples: Vec::new(),
+            dataset_sha256: task.to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_metric_is_compared_with_its_own_score_of_guessing() {
+        let result = result("boolq", 0.1, None, "acc1");
+        let chance = |metric: &str| chance(&result, metric, metric != "cross_entropy");
+        assert_eq!(["acc1", "acc5", "acc1_real", "cross_entropy"].map(chance), [Some(0.1), Some(0.5), None, None]);
+        let mean = |higher_is_better| SeedMean {
+            value: 0.5,
+            stderr: None,
+            stderr_clustered: None,
+            by_seed: vec![0.5],
+            n: 4,
+            higher_is_better,
+            interval: Some((0.45, 0.55)),
+        };
+        let metrics = [("acc1", true), ("acc5", true), ("cross_entropy", false)].map(|(name, up)| (name.to_owned(), mean(up)));
+        let json = metrics_json(&metrics, |metric, _| chance(metric));
+        let covers = |metric: &str| json[metric].get("covers_chance").and_then(Value::as_bool);
+        assert_eq!(["acc1", "acc5", "cross_entropy"].map(covers), [Some(false), Some(true), None]);
+    }
+
+    #[test]
+    fn a_groups_row_names_no_leafs_documents_limit_or_chance() {
+        let leaves = ["mmlu_anatomy", "mmlu_astronomy"].map(str::to_owned);
+        let row = |chances: [f64; 2]| {
+            let results = [result(&leaves[0], chances[0], None, "acc"), result(&leaves[1], chances[1], Some(2), "acc")];
+            let tasks = leaves.iter().cloned().zip(results.map(|result| Ok(Box::new(result)))).collect();
+            let run = RunOutcome {
+                seed: None,
+                params_total: 1,
+                flops_forward: None,
+                weights_digest: String::new(),
+                folder: None,
+                tokenizer_sha256: String::new(),
+                chat: None,
+                base: Row::default(),
+                tasks,
+            };
+            let groups = vec![GroupSpec { name: "mmlu".to_owned(), leaves: leaves.to_vec(), size_weighted: true }];
+            let models = vec![ModelOutcome { name: "m".to_owned(), runs: vec![run] }];
+            let (settings, profile) = (Map::new(), Profile::Canonical);
+            let evaluation = Evaluation { suite: None, profile, settings, groups, sandbox: None, models };
+            evaluation.rows().pop().unwrap()
+        };
+        let same = row([0.25, 0.25]);
+        assert_eq!(
+            (same.task.as_deref(), same.limit, same.chance, same.dataset_sha256),
+            (Some("mmlu"), Some(2), Some(0.25), None)
+        );
+        assert_eq!(row([0.25, 0.5]).chance, None);
+    }
 }

@@ -316,3 +316,42 @@ fn sample_request(request: &Request, response: &Result<Response, RequestError>, 
     }
     value
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tasks::{Limits, RequestErrorKind};
+
+    /// Keeps the programs; the first passes, the others fail their tests.
+    #[derive(Default)]
+    struct Recorder(Vec<String>);
+
+    impl Executor for Recorder {
+        fn run(&mut self, program: &str, _limits: &Limits) -> Verdict {
+            self.0.push(program.to_owned());
+            if self.0.len() == 1 { Verdict::Pass { stdout: String::new() } } else { Verdict::Assertion }
+        }
+    }
+
+    #[test]
+    fn verdicts_return_to_the_documents_whose_programs_they_judge() {
+        let task = tasks::task("humaneval", Profile::Canonical).unwrap();
+        let data = tasks::load_docs(task.as_ref(), DataSource::Bundled).unwrap();
+        let docs = tasks::prepare(task.as_ref(), &data, None, Some(3)).unwrap();
+        let answer = |text: &str| Ok(Response::Text { text: text.to_owned(), truncated_tokens: 0 });
+        let failed = RequestError { kind: RequestErrorKind::TooLong, message: "no room".to_owned() };
+        let responses = [answer("    return 'first'\n"), Err(failed), answer("    return 'third'\n")];
+        let answered: Vec<Answered<'_>> =
+            docs.iter().zip(responses).map(|(doc, response)| Answered { doc, responses: vec![response] }).collect();
+        let mut recorder = Recorder::default();
+        let found = verdicts(task.as_ref(), &answered, Some(&mut recorder));
+        assert_eq!(found[0], Ok(vec![Verdict::Pass { stdout: String::new() }]));
+        assert!(found[1].as_ref().unwrap_err().contains("no room"));
+        assert_eq!(found[2], Ok(vec![Verdict::Assertion]));
+        assert!(recorder.0.len() == 2 && recorder.0[0].contains("'first'") && recorder.0[1].contains("'third'"));
+        // A task that runs nothing leaves the executor alone.
+        let other = tasks::task("boolq", Profile::Canonical).unwrap();
+        assert!(verdicts(other.as_ref(), &answered, Some(&mut recorder)).iter().all(|verdicts| *verdicts == Ok(Vec::new())));
+        assert_eq!(recorder.0.len(), 2);
+    }
+}

@@ -58,6 +58,17 @@ impl Softmax {
             _ => value,
         }
     }
+
+    /// A token's log-probability, and whether it is the most probable one, from its row of logits and their `(ln Σ exp, argmax)`.
+    fn of_token(self, logits: &[f32], (log_normaliser, most_probable): (f64, usize), token: usize, dtype: DType) -> (f64, bool) {
+        let of = |id: usize| self.round(f64::from(logits[id]) - log_normaliser, dtype);
+        let is_most_probable = match self {
+            Self::F32 => most_probable == token,
+            // Rounding makes ties; the lowest id wins them.
+            Self::Model => of(token) == of(most_probable) && !(0..token).any(|id| of(id) == of(token)),
+        };
+        (of(token), is_most_probable)
+    }
 }
 
 /// What one pair scored.
@@ -260,16 +271,11 @@ impl Scorer<'_> {
                         "token id {target} lies outside the model's vocabulary of {vocab_size}: the tokenizer is another model's"
                     );
                 }
-                let (log_normaliser, most_probable) = summary[at];
-                let (row, dtype, target) = (&logits[at * vocab_size..], self.decoder.dtype(), target as usize);
-                let of = |id: usize| self.softmax.round(f64::from(row[id]) - log_normaliser, dtype);
+                let row = &logits[at * vocab_size..][..vocab_size];
+                let (value, is_most_probable) = self.softmax.of_token(row, summary[at], target as usize, self.decoder.dtype());
                 let score = &mut self.scores[pair];
-                score.loglikelihood += of(target);
-                score.is_greedy &= match self.softmax {
-                    Softmax::F32 => most_probable == target,
-                    // Rounding makes ties; the lowest id wins them.
-                    Softmax::Model => of(target) == of(most_probable) && !(0..target).any(|id| of(id) == of(target)),
-                };
+                score.loglikelihood += value;
+                score.is_greedy &= is_most_probable;
             }
         }
         Ok(())
@@ -332,6 +338,22 @@ mod tests {
         assert_eq!(Softmax::Model.round(-1.003, DType::BF16), -1.0);
         assert_eq!(Softmax::Model.round(-1.006, DType::BF16), -1.0 - 1.0 / 128.0);
         assert_eq!(Softmax::Model.round(-1.003, DType::F32), -1.003);
+    }
+
+    #[test]
+    fn a_tie_that_rounding_makes_goes_to_the_lowest_id() {
+        // ln p = -1.0991, -1.0986, -1.0981: below 2 the step of bf16 is 1/128, so all three are one value.
+        let logits = [1.0, 1.0005, 1.001];
+        let greedy = |softmax: Softmax, dtype| -> Vec<bool> {
+            (0..3).map(|token| softmax.of_token(&logits, log_sum_exp(&logits), token, dtype).1).collect()
+        };
+        assert_eq!(greedy(Softmax::F32, DType::BF16), [false, false, true]);
+        assert_eq!(greedy(Softmax::Model, DType::BF16), [true, false, false]);
+        assert_eq!(greedy(Softmax::Model, DType::F32), [false, false, true]);
+        // Ids above the most probable one are never tied into first place.
+        let below = [1.001, 1.0, 0.0];
+        let (_, is_greedy) = Softmax::Model.of_token(&below, log_sum_exp(&below), 1, DType::BF16);
+        assert!(!is_greedy);
     }
 
     #[test]

@@ -4,21 +4,26 @@
 //! eval --shard 1/3 --out A    A/shard.json   documents 1, 4, 7 … of every task: requests, answers, scores, nothing aggregated
 //! merge A B C --out DIR       every document once, in order ──> aggregated and written by the code of an unsharded run
 //! ```
-//! Few-shot examples are drawn before the documents are dealt out, and no answer depends on what is asked beside it, so the merged files
-//! equal the unsharded ones byte for byte, but for times, commands and hosts in the provenance.
+//! Few-shot examples are drawn before the documents are dealt out, so the merged files are the unsharded ones, but for times, commands and
+//! hosts in the provenance: byte for byte where no answer depends on what is asked beside it, which `selfcheck` shows of a model.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
-use records::write_atomic;
+use records::{Build, write_atomic};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::results::{Evaluation, RunOutcome};
 use crate::error::Hint as _;
 use crate::plan::Shard;
+use crate::provenance;
 
 /// File name of a shard's documents.
 pub const SHARD_FILE: &str = "shard.json";
+
+/// Form of the file.
+const SCHEMA: u32 = 2;
 
 /// What one process leaves.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,6 +37,10 @@ pub struct ShardFile {
     pub started_utc: String,
     /// CPU threads it used.
     pub threads: usize,
+    /// Version of the program.
+    pub harness_version: Option<String>,
+    /// Commit of the program, where its sources are there.
+    pub git_commit: Option<String>,
     /// The documents.
     pub evaluation: Evaluation,
 }
@@ -40,7 +49,8 @@ impl ShardFile {
     /// An evaluation of a part of the documents.
     pub fn new(shard: Shard, started_utc: String, threads: usize, evaluation: Evaluation) -> Self {
         let (shard, of) = shard.numbers();
-        Self { schema: 1, shard, of, started_utc, threads, evaluation }
+        let Build { harness_version, git_commit, .. } = provenance::build();
+        Self { schema: SCHEMA, shard, of, started_utc, threads, harness_version, git_commit, evaluation }
     }
 
     /// Writes the file into a folder, as a whole or not at all.
@@ -62,8 +72,8 @@ impl ShardFile {
         let context = || format!("cannot read shard `{}`", path.display());
         let text = std::fs::read_to_string(&path).with_context(context)?;
         let shard: Self = serde_json::from_str(&text).with_context(context)?;
-        if shard.schema != 1 {
-            bail!("shard `{}`: schema: expected 1, found {}", path.display(), shard.schema);
+        if shard.schema != SCHEMA {
+            bail!("shard `{}`: schema: expected {SCHEMA}, found {}", path.display(), shard.schema);
         }
         Ok(shard)
     }
@@ -92,27 +102,38 @@ pub fn join(mut shards: Vec<(PathBuf, ShardFile)>) -> anyhow::Result<ShardFile> 
     let Some((_, mut joined)) = rest.next() else { bail!("expected shards, found none") };
     for (path, shard) in rest {
         joined.started_utc = joined.started_utc.min(shard.started_utc.clone());
-        add(&mut joined.evaluation, shard.evaluation)
-            .with_context(|| format!("shard `{}` does not belong to the first", path.display()))?;
+        add(&mut joined, shard).with_context(|| format!("shard `{}` does not belong to the first", path.display()))?;
     }
     joined.evaluation.conclude()?;
     Ok(joined)
 }
 
-fn add(joined: &mut Evaluation, other: Evaluation) -> anyhow::Result<()> {
+fn add(joined: &mut ShardFile, other: ShardFile) -> anyhow::Result<()> {
     let same = |what: &str, a: String, b: String| if a == b { Ok(()) } else { Err(anyhow!("{what}: expected {a}, found {b}")) };
-    same("suite", format!("{:?}", joined.suite), format!("{:?}", other.suite))?;
-    same("profile", joined.profile.name().to_owned(), other.profile.name().to_owned())?;
-    for (key, value) in &joined.settings {
-        same(key, value.to_string(), other.settings.get(key).map_or_else(|| "nothing".to_owned(), ToString::to_string))?;
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+    let json = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    same("harness version", text(&joined.harness_version), text(&other.harness_version))?;
+    // A machine without the sources knows no commit.
+    if let (Some(commit), Some(other)) = (&joined.git_commit, &other.git_commit) {
+        same("commit", commit.clone(), other.clone())?;
     }
+    let (joined, other) = (&mut joined.evaluation, other.evaluation);
+    same("suite", text(&joined.suite), text(&other.suite))?;
+    same("profile", joined.profile.name().to_owned(), other.profile.name().to_owned())?;
+    for key in joined.settings.keys().chain(other.settings.keys()) {
+        same(key, json(joined.settings.get(key)), json(other.settings.get(key)))?;
+    }
+    same("groups", format!("{:?}", joined.groups), format!("{:?}", other.groups))?;
+    same("sandbox", text(&joined.sandbox), text(&other.sandbox))?;
     same("models", joined.models.len().to_string(), other.models.len().to_string())?;
     for (model, other) in joined.models.iter_mut().zip(other.models) {
         same("model", model.name.clone(), other.name)?;
         same("seeds", model.runs.len().to_string(), other.runs.len().to_string())?;
         for (run, other) in model.runs.iter_mut().zip(other.runs) {
+            same("seed", format!("{:?}", run.seed), format!("{:?}", other.seed))?;
             same("weights", run.weights_digest.clone(), other.weights_digest.clone())?;
             same("tokenizer", run.tokenizer_sha256.clone(), other.tokenizer_sha256.clone())?;
+            same("chat", json(run.chat.as_ref()), json(other.chat.as_ref()))?;
             add_run(run, other)?;
         }
     }
@@ -128,7 +149,7 @@ fn add_run(run: &mut RunOutcome, other: RunOutcome) -> anyhow::Result<()> {
             _ if *name != other_name => bail!("tasks: expected `{name}`, found `{other_name}`"),
             (Ok(result), Ok(other)) => {
                 let facts = |r: &super::runner::TaskResult| (r.spec.clone(), r.num_fewshot, r.limit, r.dataset_sha256.clone());
-                if facts(result) != facts(&other) && !other.samples.is_empty() && !result.samples.is_empty() {
+                if facts(result) != facts(&other) {
                     bail!("task `{name}`: expected the same version, shots, limit and documents in every shard");
                 }
                 result.join(*other);
@@ -140,4 +161,103 @@ fn add_run(run: &mut RunOutcome, other: RunOutcome) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::results::ModelOutcome;
+    use crate::eval::runner::{NotRun, TaskResult};
+    use serde_json::json;
+    use tasks::{GroupSpec, Profile};
+
+    /// Shard of two: one model, one task, none of whose documents fell to this part.
+    fn shard(number: usize) -> ShardFile {
+        let result = TaskResult {
+            spec: tasks::task("boolq", Profile::Canonical).unwrap().spec().clone(),
+            num_fewshot: 0,
+            fewshot_note: None,
+            limit: None,
+            aggregates: Vec::new(),
+            scores: Vec::new(),
+            truncated: 0,
+            boundary: 0,
+            failed: 0,
+            samples: Vec::new(),
+            dataset_sha256: "d".to_owned(),
+        };
+        let run = RunOutcome {
+            seed: None,
+            params_total: 1,
+            flops_forward: None,
+            weights_digest: "w".to_owned(),
+            folder: None,
+            tokenizer_sha256: "t".to_owned(),
+            chat: None,
+            base: records::Row::default(),
+            tasks: vec![("boolq".to_owned(), Ok(Box::new(result)))],
+        };
+        let evaluation = Evaluation {
+            suite: None,
+            profile: Profile::Canonical,
+            settings: [("data".to_owned(), json!("bundled"))].into_iter().collect(),
+            groups: Vec::new(),
+            sandbox: None,
+            models: vec![ModelOutcome { name: "m".to_owned(), runs: vec![run] }],
+        };
+        ShardFile {
+            schema: SCHEMA,
+            shard: number,
+            of: 2,
+            started_utc: String::new(),
+            threads: 1,
+            harness_version: Some("1".to_owned()),
+            git_commit: None,
+            evaluation,
+        }
+    }
+
+    fn join_with(change: impl Fn(&mut ShardFile)) -> anyhow::Result<ShardFile> {
+        let mut second = shard(2);
+        change(&mut second);
+        join(vec![("a".into(), shard(1)), ("b".into(), second)])
+    }
+
+    #[test]
+    fn shards_that_differ_in_anything_but_documents_are_refused() {
+        let joined = join_with(|_| {}).unwrap();
+        assert!(matches!(joined.evaluation.models[0].runs[0].tasks[0].1, Err(NotRun::Failed(_))), "no documents");
+        let group = GroupSpec { name: "mmlu".to_owned(), leaves: Vec::new(), size_weighted: true };
+        let result = |shard: &mut ShardFile, change: fn(&mut TaskResult)| {
+            change(shard.evaluation.models[0].runs[0].tasks[0].1.as_mut().unwrap());
+        };
+        type Change = Box<dyn Fn(&mut ShardFile)>;
+        let changes: [(&str, Change); 8] = [
+            ("harness version: expected 1, found 2", Box::new(|s| s.harness_version = Some("2".into()))),
+            ("sandbox: ", Box::new(|s| s.evaluation.sandbox = Some("Python 3".into()))),
+            ("groups: ", Box::new(move |s| s.evaluation.groups.push(group.clone()))),
+            (
+                "data_note: expected nothing, found null",
+                Box::new(|s| drop(s.evaluation.settings.insert("data_note".into(), Value::Null))),
+            ),
+            ("chat: expected nothing, found {", Box::new(|s| s.evaluation.models[0].runs[0].chat = Some(json!({"system": "x"})))),
+            ("seed: ", Box::new(|s| s.evaluation.models[0].runs[0].seed = Some(1))),
+            ("task `boolq`: expected the same", Box::new(move |s| result(s, |r| r.num_fewshot = 5))),
+            ("task `boolq`: expected the same", Box::new(move |s| result(s, |r| r.dataset_sha256 = "e".into()))),
+        ];
+        for (expected, change) in changes {
+            let error = format!("{:#}", join_with(change).unwrap_err());
+            assert!(error.contains(expected) && error.contains("shard `b` does not belong to the first"), "{expected}: {error}");
+        }
+    }
+
+    #[test]
+    fn commits_are_compared_where_both_are_known() {
+        let commits = |a: Option<&str>, b: Option<&str>| {
+            let with = |number, commit: Option<&str>| ShardFile { git_commit: commit.map(str::to_owned), ..shard(number) };
+            join(vec![("a".into(), with(1, a)), ("b".into(), with(2, b))])
+        };
+        assert!(commits(Some("1"), None).is_ok() && commits(Some("1"), Some("1")).is_ok());
+        assert!(format!("{:#}", commits(Some("1"), Some("2")).unwrap_err()).contains("commit: expected"));
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow, bail};
 use candle_core::{DType, Device};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use models::{Decoder, DecoderConfig, InputShape, KvSegment, Model as _, ModelConfig, ParamStore};
+use models::{Decoder, DecoderConfig, InputShape, Model as _, ModelConfig, ParamStore};
 use records::Row;
 use serde_json::{Map, Value, json};
 use tasks::{DataSource, Executor, GroupSpec, Profile};
@@ -16,11 +16,12 @@ use super::adapter::{AnswerOptions, Evaluator};
 use super::cache::ResponseCache;
 use super::chat::{ChatOptions, ChatTemplate};
 use super::encode::SpecialTokens;
-use super::model::{LoadedModel, read_tokenizer};
+use super::memory::Memory;
+use super::model::{LoadedModel, folder_name, read_tokenizer};
 use super::results::{Evaluation, ModelOutcome, RunOutcome};
 use super::runner::{AskOptions, NotRun, Outcome, TaskRequest, run_task};
 use super::sandbox::{PythonSandbox, SandboxOptions};
-use super::score::{Budget, LOGITS_ELEMENTS, Softmax};
+use super::score::{Budget, Softmax};
 use crate::config::TrainConfig;
 use crate::data::hub::{self, Hub, HubError, ModelId, SplitRows, fetch_model, fetch_rows};
 use crate::error::{Hint as _, find, render};
@@ -166,10 +167,13 @@ pub fn find_model(runs_dir: &Path, model: &str) -> anyhow::Result<Subject> {
 /// # Errors
 /// When a file cannot be had or the model is not supported.
 pub fn load_hub_model(id: &ModelId, offline: bool, dtype: DType, device: &Device) -> anyhow::Result<LoadedModel> {
-    let hub = hub::open(offline).map_err(HubError::explain)?;
-    let folder = fetch_model(hub.as_ref(), id).with_context(|| format!("cannot fetch model `{id}`"))?;
-    let model = LoadedModel::from_pretrained(&folder, dtype, device)?;
+    let model = LoadedModel::from_pretrained(&hub_folder(id, offline)?, dtype, device)?;
     Ok(LoadedModel { name: id.result_name(), ..model })
+}
+
+fn hub_folder(id: &ModelId, offline: bool) -> anyhow::Result<PathBuf> {
+    let hub = hub::open(offline).map_err(HubError::explain)?;
+    fetch_model(hub.as_ref(), id).with_context(|| format!("cannot fetch model `{id}`"))
 }
 
 /// Loads the newest checkpoint of a run.
@@ -295,6 +299,8 @@ fn ask(plan: &Plan, rows: &HubRows, subject: &Subject, sandbox: &mut Option<Pyth
         Subject::Config { name, seeds, train_missing } => {
             let mut runs = Vec::new();
             for config in seeds {
+                let ModelConfig::Decoder(model) = &config.model;
+                memory(model, plan)?;
                 let run = RunDirectory::of(&plan.runs_dir, config);
                 if !run.is_finished()? {
                     if !train_missing {
@@ -319,34 +325,38 @@ fn ask(plan: &Plan, rows: &HubRows, subject: &Subject, sandbox: &mut Option<Pyth
             Ok(ModelOutcome { name: name.clone(), runs })
         }
         Subject::Run(run) => {
-            let name = run.config()?.name;
+            let TrainConfig { name, model: ModelConfig::Decoder(model), .. } = run.config()?;
+            memory(&model, plan)?;
             let (model, config) = load_run(run, name.clone(), plan.dtype, &plan.device)?;
             let outcome = ask_model(plan, rows, &model, Some(config.seed), base_row(&config, plan.threads), sandbox)?;
             let outcome =
                 RunOutcome { folder: Some(run.folder().to_owned()), flops_forward: Some(flops_forward(&config)), ..outcome };
             Ok(ModelOutcome { name, runs: vec![outcome] })
         }
-        Subject::Folder(folder) => {
-            let model = LoadedModel::from_pretrained(folder, plan.dtype, &plan.device)?;
-            ask_published(plan, rows, &model, sandbox)
-        }
-        Subject::Hub(id) => {
-            let model = load_hub_model(id, plan.offline, plan.dtype, &plan.device)?;
-            ask_published(plan, rows, &model, sandbox)
-        }
+        Subject::Folder(folder) => ask_published(plan, rows, folder, folder_name(folder)?, sandbox),
+        Subject::Hub(id) => ask_published(plan, rows, &hub_folder(id, plan.offline)?, id.result_name(), sandbox),
     }
 }
 
 fn ask_published(
     plan: &Plan,
     rows: &HubRows,
-    model: &LoadedModel,
+    folder: &Path,
+    name: String,
     sandbox: &mut Option<PythonSandbox>,
 ) -> anyhow::Result<ModelOutcome> {
+    let config = models::pretrained::load_config(folder).with_context(|| format!("cannot load model `{}`", folder.display()))?;
+    memory(&config, plan)?;
+    let model = LoadedModel { name, ..LoadedModel::from_pretrained(folder, plan.dtype, &plan.device)? };
     // A score in turns is another cell than a plain one: they must not meet in a table's cell.
     let subject = if plan.chat.is_some() { format!("{} (chat)", model.name) } else { model.name.clone() };
     let base = Row { subject: Some(subject), ..published_row(model.decoder.config(), plan) };
-    Ok(ModelOutcome { name: model.name.clone(), runs: vec![ask_model(plan, rows, model, None, base, sandbox)?] })
+    Ok(ModelOutcome { name: model.name.clone(), runs: vec![ask_model(plan, rows, &model, None, base, sandbox)?] })
+}
+
+/// What the model takes within the plan's bound; asked before weights are read.
+fn memory(config: &DecoderConfig, plan: &Plan) -> anyhow::Result<Memory> {
+    Memory::new(config, plan.dtype, &plan.device, plan.max_memory)
 }
 
 /// FLOPs of a forward pass over one micro-batch.
@@ -390,8 +400,9 @@ fn ask_model(
     base: Row,
     sandbox: &mut Option<PythonSandbox>,
 ) -> anyhow::Result<RunOutcome> {
-    let budget = budget(model.decoder.config(), model.params_total, plan)?;
-    let options = AnswerOptions { profile: plan.profile, budget, softmax: plan.softmax };
+    let memory = memory(model.decoder.config(), plan)?;
+    tracing::info!("{}", memory.describe());
+    let options = AnswerOptions { profile: plan.profile, budget: Budget::default(), softmax: plan.softmax };
     let mut cache = if plan.use_cache {
         let path = plan.runs_dir.join("_cache/responses").join(format!("{}.jsonl", &model.weights_digest));
         Some(ResponseCache::open(&path)?)
@@ -417,15 +428,19 @@ fn ask_model(
             },
         };
         let bar = progress_bar(&label, &request.task);
-        let mut evaluator = Evaluator::new(model, options).with_progress(Box::new(|answered, total| {
-            bar.set_length(total as u64);
-            bar.set_position(answered as u64);
-        }));
+        let mut evaluator =
+            Evaluator::new(model, options).with_max_tok(memory.max_tok()).with_progress(Box::new(|answered, total| {
+                bar.set_length(total as u64);
+                bar.set_position(answered as u64);
+            }));
         if let Some(cache) = &mut cache {
             evaluator = evaluator.with_cache(cache);
         }
         let executor = sandbox.as_mut().map(|sandbox| sandbox as &mut dyn Executor);
         let outcome = run_task(request, ask, source, &mut evaluator, executor)?;
+        if let Some(tok) = evaluator.too_long {
+            return Err(memory.refusal(tok)).with_context(|| format!("cannot ask task `{}`", request.task));
+        }
         if let Some(error) = evaluator.cache_error.take() {
             return Err(error).hint("free some space, or run without the cache: --no-cache");
         }
@@ -446,44 +461,6 @@ fn ask_model(
         flops_forward: None,
         tasks: outcomes,
     })
-}
-
-/// A budget within the memory bound, said before the first request.
-///
-/// ```text
-/// weights + batch_tokens · activations + logits + cache_tokens · bytes per position ≤ --max-memory
-/// ```
-fn budget(config: &DecoderConfig, params_total: usize, plan: &Plan) -> anyhow::Result<Budget> {
-    let per_token = KvSegment::bytes_per_tok(config) as u64;
-    // Weights as they are used; a tied table is kept twice (rows to look up, panels to multiply with).
-    let table = if config.tie_word_embeddings { config.vocab_size * config.hidden_size } else { 0 };
-    let weights = ((params_total + table) * plan.dtype.size_in_bytes().max(4)) as u64;
-    // Of a layer at once: the stream with its history, queries, keys, values, attention's result, and three of the feed-forward's width.
-    let width = (6 + config.residual.cost(config.hidden_size).history) * config.hidden_size
-        + (3 * config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim()
-        + 3 * config.mlp_width();
-    let default = Budget::default();
-    let logits = 2 * 4 * LOGITS_ELEMENTS.max(config.vocab_size * default.decode_rows) as u64;
-    let activations = (4 * width * default.batch_tokens) as u64;
-    let fixed = weights + activations + logits;
-    let longest = config.max_position_embeddings as u64;
-    let smallest = fixed + longest * per_token;
-    if plan.max_memory < smallest {
-        return Err(anyhow!(
-            "--max-memory: expected at least {smallest} bytes (weights {weights}, activations {activations}, logits {logits}, one sequence of {longest} positions), found {}",
-            plan.max_memory
-        ))
-        .hint("a smaller model, a shorter one, or more memory");
-    }
-    let cache_tokens = ((plan.max_memory - fixed) / per_token).min(default.cache_tokens as u64).max(longest);
-    tracing::info!(
-        "memory: at most {:.2} GB: weights {:.2}, activations {:.2}, {cache_tokens} cached positions {:.2}",
-        (fixed + cache_tokens * per_token) as f64 / 1e9,
-        weights as f64 / 1e9,
-        (activations + logits) as f64 / 1e9,
-        (cache_tokens * per_token) as f64 / 1e9,
-    );
-    Ok(Budget { cache_tokens: cache_tokens as usize, ..default })
 }
 
 fn progress_bar(label: &str, task: &str) -> ProgressBar {

@@ -14,9 +14,6 @@ use tasks::{DataSource, Profile};
 use super::runner::{AskOptions, TaskRequest, TaskResult, run_task};
 use super::{AnswerOptions, Budget, Evaluator, LoadedModel, Softmax};
 
-/// What the answers were stored from.
-pub const REFERENCE: &str = "lm-evaluation-harness 0.4.13";
-
 /// Files of the model's folder.
 const MODEL: [(&str, &[u8]); 4] = [
     ("config.json", include_bytes!("../../fixtures/verify/config.json")),
@@ -30,6 +27,7 @@ const EXPECTED: &str = include_str!("../../fixtures/verify/expected.json");
 
 #[derive(Debug, Deserialize)]
 struct Expected {
+    reference: String,
     runs: Vec<ExpectedRun>,
 }
 
@@ -56,6 +54,15 @@ struct ExpectedRequest {
     text: Option<String>,
 }
 
+/// Everything that was stored, compared.
+#[derive(Debug, Clone)]
+pub struct Verification {
+    /// What the answers were stored from.
+    pub reference: String,
+    /// One per task.
+    pub checks: Vec<Check>,
+}
+
 /// One task, compared.
 #[derive(Debug, Clone, Serialize)]
 pub struct Check {
@@ -76,18 +83,23 @@ impl Check {
     }
 }
 
-/// Asks everything that was stored.
+/// Asks everything that was stored, with f32 weights.
 ///
 /// # Errors
 /// When the fixture cannot be unpacked or loaded.
-pub fn run() -> anyhow::Result<Vec<Check>> {
+pub fn run(device: &Device) -> anyhow::Result<Verification> {
+    let (model, expected) = fixture(device)?;
+    let checks = expected.runs.iter().map(|run| check(&model, run)).collect::<anyhow::Result<_>>()?;
+    Ok(Verification { reference: expected.reference, checks })
+}
+
+/// The model, and what it should answer.
+fn fixture(device: &Device) -> anyhow::Result<(LoadedModel, Expected)> {
     let folder = tempfile::tempdir().context("cannot unpack the fixture")?;
     for (name, bytes) in MODEL {
         std::fs::write(folder.path().join(name), bytes).context("cannot unpack the fixture")?;
     }
-    let model = LoadedModel::from_pretrained(folder.path(), DType::F32, &Device::Cpu)?;
-    let expected: Expected = serde_json::from_str(EXPECTED)?;
-    expected.runs.iter().map(|run| check(&model, run)).collect()
+    Ok((LoadedModel::from_pretrained(folder.path(), DType::F32, device)?, serde_json::from_str(EXPECTED)?))
 }
 
 fn check(model: &LoadedModel, run: &ExpectedRun) -> anyhow::Result<Check> {
@@ -175,7 +187,7 @@ mod tests {
 
     #[test]
     fn this_build_answers_as_the_reference() {
-        let checks = run().unwrap();
+        let checks = run(&Device::Cpu).unwrap().checks;
         assert!(checks.len() >= 8);
         for check in &checks {
             assert!(check.documents > 0 && check.holds(), "{:#?}", check.deviations);
@@ -186,15 +198,10 @@ mod tests {
 
     #[test]
     fn a_deviation_is_named_with_its_document() {
-        let mut expected: Expected = serde_json::from_str(EXPECTED).unwrap();
+        let (model, mut expected) = fixture(&Device::Cpu).unwrap();
         let run = expected.runs.iter_mut().find(|run| run.task == "boolq").unwrap();
         let request = &mut run.documents[1].requests[0];
         request.loglikelihood = request.loglikelihood.map(|value| value - 0.01);
-        let folder = tempfile::tempdir().unwrap();
-        for (name, bytes) in MODEL {
-            std::fs::write(folder.path().join(name), bytes).unwrap();
-        }
-        let model = LoadedModel::from_pretrained(folder.path(), DType::F32, &Device::Cpu).unwrap();
         let check = check(&model, run).unwrap();
         assert_eq!(check.deviations.len(), 1);
         assert!(check.deviations[0].contains("document 1: log-likelihood: expected"), "{}", check.deviations[0]);

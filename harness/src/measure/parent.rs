@@ -144,7 +144,7 @@ fn check(plan: &Plan, options: &MeasureOptions) -> anyhow::Result<()> {
 }
 
 /// Removes the records and the manifest of an earlier run; other files in the folder are not ours.
-fn forget(out: &Path) -> anyhow::Result<()> {
+pub(crate) fn forget(out: &Path) -> anyhow::Result<()> {
     for name in [RECORDS_FILE, MANIFEST_FILE] {
         let path = out.join(name);
         match std::fs::remove_file(&path) {

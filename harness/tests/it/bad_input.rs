@@ -8,21 +8,7 @@ use harness::eval::{AnswerOptions, Budget, Evaluator, LoadedModel, Softmax};
 use serde_json::Value;
 use tasks::{Generation, LanguageModel as _, Profile, Request, RequestErrorKind};
 
-use crate::support::{Project, stderr, workspace};
-
-/// The tiny model of `eval --verify` in a folder of its own, with `change` applied to its config.
-fn model_folder(change: impl Fn(&mut Value)) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let fixture = workspace().join("harness/fixtures/verify");
-    for name in ["model.safetensors", "tokenizer_config.json"] {
-        std::fs::copy(fixture.join(name), folder.path().join(name)).unwrap();
-    }
-    std::fs::copy(workspace().join("configs/demo/tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
-    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(fixture.join("config.json")).unwrap()).unwrap();
-    change(&mut config);
-    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-    folder
-}
+use crate::support::{Project, fixture_folder, stderr};
 
 fn load(folder: &Path, special: SpecialTokens) -> LoadedModel {
     LoadedModel::from_pretrained_with(folder, DType::F32, &Device::Cpu, special).unwrap()
@@ -45,7 +31,7 @@ fn boolq(bytes: &[u8], code: i32) -> String {
     let project = Project::new();
     std::fs::create_dir_all(project.path("data/boolq")).unwrap();
     std::fs::write(project.path("data/boolq/dev.jsonl"), bytes).unwrap();
-    let folder = model_folder(|_| {});
+    let folder = fixture_folder(|_| {});
     let model = folder.path().display().to_string();
     stderr(project.harness(&["eval", "--task", "boolq", "--model", &model, "--data", "data", "--out", "out"]), code)
 }
@@ -75,7 +61,7 @@ fn an_empty_file_is_an_error_and_a_short_one_is_said() {
 
 #[test]
 fn a_model_that_gives_nan_fails_document_by_document() {
-    let folder = model_folder(|_| {});
+    let folder = fixture_folder(|_| {});
     let file = folder.path().join("model.safetensors");
     // The final norm's weights, all bf16 NaN: every logit is one.
     let bytes = std::fs::read(&file).unwrap();
@@ -103,7 +89,7 @@ fn a_model_that_gives_nan_fails_document_by_document() {
 
 #[test]
 fn a_prompt_longer_than_the_model_is_cut_and_counted_and_one_without_room_fails_alone() {
-    let folder = model_folder(|config| config["max_position_embeddings"] = serde_json::json!(32));
+    let folder = fixture_folder(|config| config["max_position_embeddings"] = serde_json::json!(32));
     let model = load(folder.path(), SpecialTokens::default());
     let long = "It is red and blue. ".repeat(30);
     let requests = [scored(&long, " yes"), written(&long, 8), written("It is", 32), scored("It is", &long)];
@@ -116,7 +102,7 @@ fn a_prompt_longer_than_the_model_is_cut_and_counted_and_one_without_room_fails_
 
 #[test]
 fn a_tokenizer_without_bos_and_eos_fails_only_where_it_needs_one() {
-    let folder = model_folder(|config| {
+    let folder = fixture_folder(|config| {
         let config = config.as_object_mut().unwrap();
         config.remove("bos_token_id");
         config.remove("eos_token_id");
@@ -147,8 +133,8 @@ fn an_empty_answer_is_scored_as_wrong_and_counted_as_unread() {
 }
 
 #[test]
-fn a_memory_bound_below_one_sequence_is_refused_and_the_bound_is_said_before_the_first_request() {
-    let (project, folder) = (Project::new(), model_folder(|_| {}));
+fn a_memory_bound_below_one_request_is_refused_and_the_bound_is_said_before_the_first_request() {
+    let (project, folder) = (Project::new(), fixture_folder(|_| {}));
     let path = folder.path().display().to_string();
     let eval = |bytes: &str, code| {
         let arguments = [
@@ -169,13 +155,22 @@ fn a_memory_bound_below_one_sequence_is_refused_and_the_bound_is_said_before_the
         stderr(project.harness(&arguments), code)
     };
     let error = eval("1000", 2);
-    assert!(error.contains("--max-memory: expected at least") && error.contains("one sequence of 1024 positions"), "{error}");
+    assert!(error.contains("--max-memory: expected at least") && error.contains("for a request of 1 positions"), "{error}");
+    let smallest: u64 = error.split("at least ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    // Room for one position is enough to load the model, and too little for the documents.
+    let error = eval(&smallest.to_string(), 2);
+    assert!(error.contains("memory: at most 0.0") && error.contains("cannot ask task `boolq`"), "{error}");
+    let longest: u64 = error.split("a request of ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    let needed: u64 = error.split("at least ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((2..1024).contains(&longest) && needed > smallest, "{error}");
+    // The bound that it names suffices: less than the model's 1,024 positions.
+    eval(&needed.to_string(), 0);
     assert!(eval("100000000", 0).contains("memory: at most 0.0"));
 }
 
 #[test]
 fn rows_leave_and_enter_a_generation_without_changing_it() {
-    let folder = model_folder(|_| {});
+    let folder = fixture_folder(|_| {});
     let model = load(folder.path(), SpecialTokens::default());
     let shared = "Jorin wears a grey coat. He is a baker. ".repeat(3);
     let requests: Vec<Request> =

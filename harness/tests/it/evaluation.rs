@@ -1,6 +1,6 @@
 //! `eval`, `selfcheck` and `compare` as people and scripts meet them: the results contract, repetition, helpful failures.
 
-use crate::support::{Project, stderr, stdout};
+use crate::support::{Project, fixture_folder, stderr, stdout};
 use serde_json::Value;
 use std::path::Path;
 
@@ -70,6 +70,11 @@ fn scores_do_not_depend_on_how_they_are_asked_for() {
     let (project, run) = trained();
     let out = stdout(project.harness(&["selfcheck", "--model", &run, "--limit", "3"]));
     assert!(out.contains("scores do not depend on how they are asked for"), "{out}");
+    // A task that generates 256 tokens leaves a model of 256 positions no room for a prompt: nothing was compared.
+    let error = stderr(project.harness(&["selfcheck", "--model", &run, "--limit", "2", "--task", "hendrycks_math_algebra"]), 2);
+    assert!(error.contains("expected answers to compare, found that all of 2 requests fail: too long"), "{error}");
+    let mixed = ["selfcheck", "--model", &run, "--limit", "2", "--task", "boolq,hendrycks_math_algebra"];
+    assert!(stdout(project.harness(&mixed)).contains("6 requests to"));
 }
 
 #[test]
@@ -132,9 +137,102 @@ fn merged_shards_equal_the_unsharded_result() {
     assert!(error.contains("2/3 is missing") && error.contains("hint: run the same command with --shard 2/3"), "{error}");
     let error = stderr(project.harness(&["merge", "part-1", "part-2", "part-2", "part-3", "--out", "m"]), 2);
     assert!(error.contains("shard 2/3 is there twice"), "{error}");
-    eval(&["--shard", "2/3", "--out", "part-2", "--softmax-dtype", "model"]);
+    eval(&["--shard", "2/3", "--out", "part-2", "--dtype", "bf16", "--softmax-dtype", "model"]);
     let error = stderr(project.harness(&["merge", "part-1", "part-2", "part-3", "--out", "m"]), 2);
-    assert!(error.contains("does not belong to the first") && error.contains("softmax_dtype"), "{error}");
+    assert!(
+        error.contains("does not belong to the first") && error.contains("dtype: expected \"f32\", found \"bf16\""),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_repeated_evaluation_leaves_nothing_of_the_earlier_one() {
+    let (project, run) = trained();
+    // A folder that no evaluation wrote is not touched.
+    std::fs::create_dir_all(project.path("o/samples")).unwrap();
+    std::fs::write(project.path("o/samples/mine.txt"), "kept").unwrap();
+    let eval = |task: &str| {
+        project.harness(&["eval", "--task", task, "--limit", "2", "--model", &run, "--out", "o"]).assert().success();
+    };
+    let has = |name: &str| project.path("o/samples").join(name).is_file();
+    eval("boolq");
+    assert!(has("mine.txt") && has("t/boolq.jsonl"));
+    eval("hellaswag");
+    assert!(has("t/hellaswag.jsonl") && !has("t/boolq.jsonl"));
+    let rows = records::read_rows(&project.path("o/records.jsonl")).unwrap().rows;
+    assert!(rows.iter().all(|row| row.task.as_deref() != Some("boolq")));
+}
+
+#[test]
+fn flags_that_would_do_nothing_are_refused() {
+    let (project, run) = trained();
+    let refused = |more: &[&str], expected: &str| {
+        let error = stderr(project.harness(&[&["eval", "--task", "boolq", "--model", &run], more].concat()), 2);
+        assert!(error.contains(expected), "{more:?}: {error}");
+    };
+    refused(&["--seed", "1"], "--seed: expected a suite's own subjects, found --model");
+    refused(&["--softmax-dtype", "model"], "--softmax-dtype model: expected weights in `bf16` or `f16`, found `f32`");
+    refused(&["--unsafe-exec"], "--allow-code-execution");
+    refused(&["--system", "Be brief."], "--system: expected --apply-chat-template beside it");
+    refused(&["--apply-chat-template"], "model `t`: expected a chat template, found none");
+}
+
+#[test]
+fn verification_says_what_this_build_was_compared_with() {
+    let project = Project::new();
+    let text = stdout(project.harness(&["eval", "--verify"]));
+    assert!(text.contains("boolq, 0-shot") && text.contains("this build gives what lm-evaluation-harness 0.4.13"), "{text}");
+    assert!(stderr(project.harness(&["eval", "--verify", "--limit", "2"]), 2).contains("cannot be used with"));
+    assert!(stderr(project.harness(&["eval", "--verify", "--dtype", "bf16"]), 2).contains("--dtype: expected `f32`"));
+    assert!(stderr(project.harness(&["eval", "--verify", "--numerics", "bf16"]), 2).contains("--numerics"));
+    assert!(stderr(project.harness(&["eval", "--verify", "--device", "tpu"]), 2).contains("found `tpu`"));
+}
+
+#[test]
+fn programs_run_only_when_they_are_allowed_and_the_record_says_so() {
+    let (project, run) = trained_for(1024);
+    let eval = |out: &str, more: &[&str]| {
+        let common = ["eval", "--task", "humaneval", "--limit", "2", "--model", &run, "--out", out];
+        let output = project.harness(&[&common[..], more].concat()).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (_, said) = eval("without", &[]);
+    assert!(said.contains("not run: humaneval: unsupported: scoring runs programs that the model wrote"), "{said}");
+    let flags: [&[&str]; 2] = [&["--allow-code-execution"], &["--allow-code-execution", "--unsafe-exec"]];
+    for flags in flags {
+        let (is_fine, said) = eval("with", flags);
+        if !is_fine {
+            assert!(said.contains("cannot run generated programs") && said.contains("harness doctor"), "{said}");
+            eprintln!("skipped: {said}");
+            continue;
+        }
+        let results = read(&project.path("with/results.json"));
+        let verdicts = results["models"]["t"]["tasks"]["humaneval"]["verdicts"].as_object().unwrap();
+        assert_eq!(verdicts.values().map(|count| count.as_u64().unwrap()).sum::<u64>(), 2, "{verdicts:?}");
+        assert!(results["provenance"]["code_execution"].as_str().unwrap().starts_with("Python 3"));
+    }
+}
+
+#[test]
+fn a_chat_template_forms_every_prompt_and_is_recorded() {
+    let (project, folder) = (Project::new(), fixture_folder(|_| {}));
+    let template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<answer>";
+    std::fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+    let model = folder.path().display().to_string();
+    let common = ["eval", "--task", "boolq", "--limit", "2", "--num-fewshot", "1", "--data", "bundled", "--model", &model];
+    let more = ["--apply-chat-template", "--system", "Be brief.", "--fewshot-as-multiturn", "--out", "o"];
+    project.harness(&[&common[..], &more].concat()).assert().success();
+    let results = read(&project.path("o/results.json"));
+    let (name, entry) = results["models"].as_object().unwrap().iter().next().unwrap();
+    let digest = records::ids::sha256_hex(template.as_bytes());
+    let expected = serde_json::json!({ "template_sha256": digest, "system": "Be brief.", "fewshot_as_multiturn": true });
+    assert_eq!(entry["chat"], expected);
+    let samples = std::fs::read_to_string(project.path("o/samples").join(name).join("boolq.jsonl")).unwrap();
+    let sample: Value = serde_json::from_str(samples.lines().next().unwrap()).unwrap();
+    let context = sample["requests"][0]["context"].as_str().unwrap();
+    let turns: Vec<&str> = context.split('<').skip(1).map(|turn| turn.split('>').next().unwrap()).collect();
+    assert_eq!(turns, ["system", "user", "assistant", "user", "answer"], "{context}");
+    assert!(context.starts_with("<system>Be brief.") && context.ends_with("<answer>"));
 }
 
 #[test]
@@ -181,6 +279,8 @@ fn tasks_that_show_images_are_unsupported_rows() {
     let tasks = &read(&project.path("o/results.json"))["models"]["t"]["tasks"];
     assert_eq!((&tasks["mmmu_val"]["status"], tasks["mmmu_val"].get("metrics")), (&"unsupported".into(), None));
     assert_eq!(tasks["boolq"]["n"], 2);
+    let plan = stdout(project.harness(&[&arguments[..], &["--dry-run"]].concat()));
+    assert!(plan.contains("boolq") && plan.contains("not run: mmmu_val: unsupported: the task shows images"), "{plan}");
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -1,6 +1,7 @@
 //! A throw-away project: a folder with one small training config, and the program run inside it.
 
 use assert_cmd::Command;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The workspace.
@@ -98,6 +99,20 @@ warmup_steps = 5
         assert_eq!(runs.len(), 1, "{runs:?}");
         runs.remove(0)
     }
+}
+
+/// The tiny model of `eval --verify` in a folder of its own, with `change` applied to its config.
+pub(crate) fn fixture_folder(change: impl Fn(&mut Value)) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = workspace().join("harness/fixtures/verify");
+    for name in ["model.safetensors", "tokenizer_config.json"] {
+        std::fs::copy(fixture.join(name), folder.path().join(name)).unwrap();
+    }
+    std::fs::copy(workspace().join("configs/demo/tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(fixture.join("config.json")).unwrap()).unwrap();
+    change(&mut config);
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    folder
 }
 
 /// The program.

@@ -142,20 +142,20 @@ impl Loader for Gsm8kPal {
     }
 
     fn shots_note(&self, _leaf: &Leaf, file: &str) -> Option<String> {
-        let is_made = file.contains("train");
-        is_made.then(|| format!("the published programs (pal/prompt/math_prompts.py) were not found: the shots are worked answers of `{file}`, written as programs"))
+        is_training_file(file).then(|| format!("the published programs (pal/prompt/math_prompts.py) were not found: the shots are worked answers of `{file}`, written as programs"))
     }
 
     fn records(&self, _leaf: &Leaf, role: Role, file: &Arc<str>, text: &str) -> Result<Vec<Record>, TaskError> {
         if role == Role::Test { records(file, text) } else { shot_records(&GSM8K_PAL, file, text) }
     }
 
-    fn fields(&self, _leaf: &Leaf, role: Role, origin: Origin, record: &Record) -> Result<Option<Map<String, Value>>, TaskError> {
+    fn fields(&self, leaf: &Leaf, role: Role, origin: Origin, record: &Record) -> Result<Option<Map<String, Value>>, TaskError> {
         if role == Role::Test {
             return gsm8k::document(record).map(Some);
         }
         let question = record.filled_text("question")?;
-        if origin == Origin::Bundled || !record.fields.contains_key("program") {
+        let may_be_made = leaf.profile == Profile::Canonical && is_training_file(&record.file);
+        if origin == Origin::Bundled || (may_be_made && !record.fields.contains_key("program")) {
             let fields = gsm8k::document(record)?;
             let number = fields["answer_number"].as_str().unwrap_or_default().replace(',', "");
             let program = worked_program(question, record.text("answer")?, &number);
@@ -173,6 +173,11 @@ impl Loader for Gsm8kPal {
             }
         }
     }
+}
+
+/// Whether a file holds GSM8K's training split, whose records have worked answers instead of programs.
+fn is_training_file(file: &str) -> bool {
+    file.rsplit('/').next().is_some_and(|name| name.starts_with("train."))
 }
 
 /// A program of the published form from the notes of a worked answer: one line per `<<expression=value>>`, the last one returned.

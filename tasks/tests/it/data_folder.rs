@@ -140,6 +140,27 @@ fn fixed_shots_come_from_a_stored_prompt_or_are_missing() {
 }
 
 #[test]
+fn programs_are_made_of_the_training_file_in_canonical_only_and_said() {
+    let worked = "{\"question\": \"q\", \"answer\": \"1+2=<<1+2=3>>3\\n#### 3\"}\n";
+    let load_as = |profile, folder: &Folder| load_docs(task("gsm8k_pal", profile).unwrap().as_ref(), DataSource::Dir(&folder.0));
+    let trained = Folder::new("pal-train", &[("gsm8k/test.jsonl", worked), ("gsm8k/train.jsonl", worked)]);
+    let canonical = load_as(Profile::Canonical, &trained).unwrap();
+    assert!(canonical.fewshot_pool[0].text("program").unwrap().ends_with("    result = 1+2\n    return result"));
+    let note = canonical.fewshot_note.unwrap();
+    assert!(note.contains("worked answers of `gsm8k/train.jsonl`"), "{note}");
+    let compat = load_as(Profile::Compat, &trained).unwrap();
+    assert!(compat.fewshot_pool.is_empty() && compat.fewshot_note.is_none());
+    assert!(compat.fewshot_missing.unwrap().contains("Gao et al. 2022"));
+    // A file of shots that lacks its programs is damaged, in both profiles.
+    let shots = "gsm8k/pal/gsm8k_pal_shots.jsonl";
+    let damaged = Folder::new("pal-shots", &[("gsm8k/test.jsonl", worked), (shots, worked)]);
+    for profile in [Profile::Canonical, Profile::Compat] {
+        let error = load_as(profile, &damaged).unwrap_err().to_string();
+        assert!(error.contains(shots) && error.contains("`program`"), "{error}");
+    }
+}
+
+#[test]
 fn a_missing_file_names_folder_and_candidates() {
     let empty = Folder::new("empty", &[]);
     let error = load("hellaswag", &empty.0).unwrap_err();

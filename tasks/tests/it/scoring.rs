@@ -1,7 +1,7 @@
 //! Scores that a model's answers get, where the two profiles differ and where an answer cannot be scored.
 
 use serde_json::json;
-use tasks::{Doc, DocScores, Executor, Limits, MetricValue, Profile, Response, TaskError, Verdict, task};
+use tasks::{Doc, DocScores, MetricValue, Profile, Response, Task, TaskError, Verdict, task};
 
 fn doc(value: serde_json::Value) -> Doc {
     let serde_json::Value::Object(fields) = value else { panic!("an object") };
@@ -115,26 +115,20 @@ fn translation_is_scored_over_the_corpus() {
     assert_eq!(metrics, ["chrf"]);
 }
 
-/// An executor that answers with what it was made with and keeps the program.
-struct Scripted(Verdict, String);
-
-impl Executor for Scripted {
-    fn run(&mut self, program: &str, _limits: &Limits) -> Verdict {
-        program.clone_into(&mut self.1);
-        self.0.clone()
-    }
+/// The score of an answer whose one program is expected to be `source` and ends with `verdict`.
+fn judged(task: &dyn Task, doc: &Doc, answer: &str, source: &str, verdict: Verdict) -> Result<DocScores, TaskError> {
+    let responses = generated(answer);
+    let programs = task.programs(doc, &responses)?;
+    assert_eq!(programs.iter().map(|program| program.source.as_str()).collect::<Vec<_>>(), [source]);
+    task.score_verdicts(doc, &responses, &[verdict])
 }
 
 #[test]
 fn code_is_scored_by_its_verdict_and_never_without_one() {
     let mbpp = task("mbpp", Profile::Canonical).unwrap();
     let doc = doc(json!({"text": "t", "code": "c", "test_list": ["assert a", "assert b", "assert c"]}));
-    let run = |verdict: Verdict| {
-        let mut executor = Scripted(verdict, String::new());
-        let scores = mbpp.score_with(&doc, &generated("def f(): pass\n"), &mut executor);
-        assert_eq!(executor.1, "def f(): pass\n\nassert a\nassert b\nassert c");
-        scores
-    };
+    let source = "def f(): pass\n\nassert a\nassert b\nassert c";
+    let run = |verdict: Verdict| judged(mbpp.as_ref(), &doc, "def f(): pass\n", source, verdict);
     let passed = run(Verdict::Pass { stdout: String::new() }).unwrap();
     assert_eq!((value(&passed, "pass_at_1"), passed.verdict.as_deref()), (1.0, Some("pass")));
     let late = run(Verdict::Timeout).unwrap();
@@ -148,10 +142,10 @@ fn a_program_that_prints_is_judged_by_its_last_line() {
     let pal = task("gsm8k_pal", Profile::Canonical).unwrap();
     let doc = doc(json!({"question": "q", "answer": "#### 1,200", "answer_number": "1,200"}));
     let score = |stdout: &str| {
-        let mut executor = Scripted(Verdict::Pass { stdout: stdout.to_owned() }, String::new());
-        let scores = pal.score_with(&doc, &generated("def solution():\n    return 1200\n\nQ: next"), &mut executor).unwrap();
-        assert_eq!(executor.1, "def solution():\n    return 1200\n\n\nprint(solution())");
-        value(&scores, "exact_match")
+        let (answer, source) =
+            ("def solution():\n    return 1200\n\nQ: next", "def solution():\n    return 1200\n\n\nprint(solution())");
+        let verdict = Verdict::Pass { stdout: stdout.to_owned() };
+        value(&judged(pal.as_ref(), &doc, answer, source, verdict).unwrap(), "exact_match")
     };
     assert_eq!((score("note\n1200.0005\n"), score("1200.01"), score("many"), score("")), (1.0, 0.0, 0.0, 0.0));
 }

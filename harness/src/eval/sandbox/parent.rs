@@ -141,27 +141,6 @@ impl PythonSandbox {
         self.retried
     }
 
-    /// Runs programs, at most [`SandboxOptions::parallel`] at once; verdicts in their order.
-    pub fn run_all(&mut self, programs: &[Program]) -> Vec<Verdict> {
-        let next = AtomicUsize::new(0);
-        let this = &*self;
-        let work = || {
-            let mut done = Vec::new();
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                let Some(program) = programs.get(i) else { return done };
-                done.push((i, this.attempt(&program.source, &program.limits, Duration::ZERO)));
-            }
-        };
-        let mut attempts: Vec<(usize, Attempt)> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..self.options.parallel.clamp(1, programs.len().max(1))).map(|_| scope.spawn(work)).collect();
-            workers.into_iter().flat_map(|worker| worker.join().expect("a worker does not panic")).collect()
-        });
-        attempts.sort_by_key(|(i, _)| *i);
-        // Alone only now, when the others are through.
-        attempts.into_iter().map(|(i, attempt)| self.settle(attempt, &programs[i].source, &programs[i].limits)).collect()
-    }
-
     /// The verdict of an attempt, after a second one where the first says more about the machine than about the program.
     fn settle(&mut self, attempt: Attempt, source: &str, limits: &Limits) -> Verdict {
         if !attempt.is_load_related {
@@ -246,8 +225,25 @@ impl Executor for PythonSandbox {
         self.settle(attempt, program, limits)
     }
 
+    /// Runs programs, at most [`SandboxOptions::parallel`] at once; verdicts in their order.
     fn run_all(&mut self, programs: &[Program]) -> Vec<Verdict> {
-        Self::run_all(self, programs)
+        let next = AtomicUsize::new(0);
+        let this = &*self;
+        let work = || {
+            let mut done = Vec::new();
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                let Some(program) = programs.get(i) else { return done };
+                done.push((i, this.attempt(&program.source, &program.limits, Duration::ZERO)));
+            }
+        };
+        let mut attempts: Vec<(usize, Attempt)> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.options.parallel.clamp(1, programs.len().max(1))).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().flat_map(|worker| worker.join().expect("a worker does not panic")).collect()
+        });
+        attempts.sort_by_key(|(i, _)| *i);
+        // Alone only now, when the others are through.
+        attempts.into_iter().map(|(i, attempt)| self.settle(attempt, &programs[i].source, &programs[i].limits)).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Layers, SandboxError, SandboxOptions};
 use std::convert::Infallible;
 use std::path::Path;
-use tasks::{Executor, Limits, Program, Verdict};
+use tasks::{Executor, Limits, Verdict};
 
 /// Runs Python programs; on this operating system it cannot be made.
 #[derive(Debug)]
@@ -42,11 +42,6 @@ impl PythonSandbox {
 
     /// Timeouts that were run a second time.
     pub fn retried_timeouts(&self) -> usize {
-        match self.0 {}
-    }
-
-    /// Runs a batch.
-    pub fn run_all(&mut self, _programs: &[Program]) -> Vec<Verdict> {
         match self.0 {}
     }
 }

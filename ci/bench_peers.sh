@@ -26,6 +26,10 @@ the same, bf16|$ours/resnet_step resnet50 5 $threads 8 bf16|torch_resnet_step.py
 # Median seconds of a run: `median_s` of its JSON, or `median N ms` of its line.
 seconds() { sed -nE 's/.*"median_s": ([0-9.e-]+).*/\1/p; s/.*median ([0-9.]+) ms.*/\1e-3/p'; }
 
+echo "# Speed beside PyTorch"
+echo
+echo "    PYTHON=path/to/python PEERS=$peers THREADS=$threads bash ci/bench_peers.sh $rounds > docs/peers.md"
+echo
 echo "Seconds per step or forward pass, medians; ratio ours / PyTorch, median and range of $rounds alternating rounds, $threads threads."
 echo "$(date -u +%F), $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) cores, torch $("$PYTHON" -c 'import torch; print(torch.__version__)'), load before: $(cut -d' ' -f1 /proc/loadavg)."
 echo
@@ -34,8 +38,9 @@ echo "|---|---|---|---|---|"
 while IFS='|' read -r name mine theirs; do
   pairs=""
   for _ in $(seq "$rounds"); do
-    a=$($mine </dev/null | seconds) # word splitting of the commands is meant
-    b=$("$PYTHON" "$peers"/$theirs </dev/null | seconds)
+    # A run that fails gives no time, and its line says so. Word splitting of the commands is meant.
+    a=$($mine </dev/null | seconds) || true
+    b=$("$PYTHON" "$peers"/$theirs </dev/null | seconds) || true
     pairs+="$a $b"$'\n'
   done
   printf '%s' "$pairs" | awk -v name="$name" '

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change lands, cheapest first. CI runs it unchanged.
 #   bash ci/check.sh
-# Needs a Rust toolchain and a C compiler, and tries to install Chromium (optional); installs nothing else.
+# Needs a Rust toolchain and a C compiler. As root on a machine with apt it installs gcc and libc6-dev where there is no compiler, and tries to
+# install Chromium (optional); cargo fetches the crates, and rustup the pinned toolchain.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_INCREMENTAL=0 CARGO_TERM_COLOR=never INSTA_UPDATE=no

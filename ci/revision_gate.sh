@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Step time of this revision against the merge base: builds both, measures both interleaved, judges by ci/gate-time.toml.
 #   bash ci/revision_gate.sh [BRANCH]          BRANCH: what this revision will be merged into; default: origin/main, else main
-# Skips with a reason where there is nothing to compare. Exit code: the gate's.
+# Skips with a reason where there is nothing to compare. Records and verdicts: GATE_OUT, else runs/_revision_gate. Exit code: the gate's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 skip() { echo "revision gate skipped: $1"; exit 0; }
@@ -16,7 +16,7 @@ fi
 [ -n "$branch" ] || skip "no branch to compare with: name one"
 base=$(git merge-base HEAD "$branch" 2>/dev/null) || skip "no merge base with \`$branch\` (a shallow clone? fetch more history)"
 # What the program is made of; documents, rules and records cannot change a time.
-sources=(Cargo.toml Cargo.lock .cargo rust-toolchain.toml configs harness kernels laurel models records reports stats tasks)
+sources=(Cargo.toml Cargo.lock .cargo rust-toolchain.toml configs harness images kernels laurel models records reports stats tasks)
 if git diff --quiet "$base" -- "${sources[@]}" && [ -z "$(git ls-files --others --exclude-standard -- "${sources[@]}")" ]; then
   skip "no source differs from the merge base $(git rev-parse --short "$base")"
 fi
@@ -31,4 +31,4 @@ echo "== merge base $(git rev-parse --short "$base")"
 cp "$target/release/harness" "$work/reference"
 echo "== this revision"
 cargo build --release --quiet -p harness
-"$target/release/harness" gate --rules ci/gate-time.toml --reference-program "$work/reference" --out "${GATE_OUT:-$work/gate}"
+"$target/release/harness" gate --rules ci/gate-time.toml --reference-program "$work/reference" --out "${GATE_OUT:-runs/_revision_gate}"

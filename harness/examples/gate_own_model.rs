@@ -101,6 +101,8 @@ fn sample(program: &Path, worker: &[String], arm: Arm, pair: u32, is_aa: bool) -
             };
             Ok(Row { cell_id: Some(CellId::of(&row).into()), ..row }.seal())
         })
+        // Exact rules judge every count in the records, and only the candidate's is the one to judge.
+        .filter(|row| (arm == Arm::B && !is_aa) || !row.as_ref().is_ok_and(|row| PARAMS_TOTAL.name == *row.metric))
         .collect()
 }
 

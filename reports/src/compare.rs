@@ -315,7 +315,7 @@ fn differing(a: &Row, b: &Row) -> Option<(&'static str, String, String)> {
 
 /// Paired samples (reference, candidate) of a metric, in key order, and what pairs them. Two samples of different machines, builds,
 /// schemas, types or thread counts are no pair.
-pub fn paired_samples(study: &Study, reference: &Subject, candidate: &Subject, query: Query<'_>) -> (Vec<(f64, f64)>, Basis) {
+fn paired_samples(study: &Study, reference: &Subject, candidate: &Subject, query: Query<'_>) -> (Vec<(f64, f64)>, Basis) {
     let side = |subject: &Subject| -> BTreeMap<PairKey<'_>, Record<'_>> {
         query.rows(study, subject, RecordKind::Sample).map(|row| (PairKey::of(row), row)).collect()
     };

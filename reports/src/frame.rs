@@ -1,7 +1,7 @@
 //! Records as rows and as a data frame: reading folders, joining manifests, compacting JSON Lines to Parquet.
 //!
 //! ```text
-//! folder  --records*.{jsonl,parquet}, manifest.json-->  Records  --frame-->  DataFrame / LazyFrame (one column per record column)
+//! folder  --records*.{jsonl,parquet}, manifest.json-->  Records  --frame-->  DataFrame (one column per record column)
 //! ```
 //! Rows keep each `record_id` once and are sorted, so the order of files, shards and workers changes nothing downstream. The Parquet
 //! form carries host, build and input columns in every row; in JSON Lines they may stand in the manifest only.
@@ -80,28 +80,6 @@ impl Records {
     /// When the data frame refuses a column.
     pub fn frame(&self) -> Result<DataFrame, ReportError> {
         frame_of(&self.rows)
-    }
-
-    /// The same, for queries.
-    ///
-    /// # Errors
-    /// As [`Records::frame`].
-    pub fn lazy(&self) -> Result<LazyFrame, ReportError> {
-        Ok(self.frame()?.lazy())
-    }
-
-    /// Rows by suite, task, metric and status: `n` rows, `subjects`, `seeds`; sorted. What a reader asks first of a folder.
-    ///
-    /// # Errors
-    /// When the query fails.
-    pub fn overview(&self) -> Result<DataFrame, ReportError> {
-        let keys = [col("suite"), col("task"), col("metric"), col("status")];
-        self.lazy()?
-            .group_by(keys.clone())
-            .agg([len().alias("n"), col("subject").n_unique().alias("subjects"), col("seed").n_unique().alias("seeds")])
-            .sort(["suite", "task", "metric", "status"], SortMultipleOptions::default())
-            .collect()
-            .map_err(frame_error("count records"))
     }
 
     /// Writes the rows to one Parquet file, all or nothing; rows read back are equal.
@@ -357,15 +335,6 @@ mod tests {
         let a = Records::new(vec![row("a", 0, 0.5), row("b", 0, 0.75), row("a", 1, 0.1)]);
         let b = Records::new(vec![row("a", 1, 0.1), row("b", 0, 0.75), row("a", 0, 0.5)]);
         assert_eq!(a.rows(), b.rows());
-    }
-
-    #[test]
-    fn overview_counts_rows_subjects_and_seeds() {
-        let records = Records::new(vec![row("a", 0, 0.5), row("b", 0, 0.75), row("a", 1, 0.1)]);
-        let overview = records.overview().unwrap();
-        assert_eq!(overview.height(), 1);
-        assert_eq!(overview.column("n").unwrap().get(0).unwrap().to_string(), "3");
-        assert_eq!(overview.column("subjects").unwrap().get(0).unwrap().to_string(), "2");
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub enum Action {
 
 /// Which rules and which records.
 #[derive(Debug, Clone, clap::Args)]
-pub struct CheckArgs {
+pub struct InputArgs {
     /// Rule file
     #[arg(long, value_name = "FILE", default_value = "ci/gate.toml")]
     pub rules: PathBuf,
@@ -83,6 +83,14 @@ pub struct CheckArgs {
     /// Where records and verdicts go; default: `_gate` below the runs directory
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CheckArgs {
+    /// Rules and records
+    #[command(flatten)]
+    pub inputs: InputArgs,
     /// Undecided rules count against the candidate
     #[arg(long)]
     pub strict: bool,
@@ -105,7 +113,7 @@ pub struct AcceptArgs {
     pub reason: String,
     /// Rules and records
     #[command(flatten)]
-    pub check: CheckArgs,
+    pub inputs: InputArgs,
 }
 
 /// Arguments of `explain`.
@@ -132,15 +140,15 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
 }
 
 fn check(args: &CheckArgs, global: &Global) -> anyhow::Result<Exit> {
-    let rules = read_rules(&args.rules)?;
-    let baseline = load_baseline(&args.baseline)?;
-    let out = out_folder(args, global);
-    let report = if args.candidate.is_empty() {
+    let rules = read_rules(&args.inputs.rules)?;
+    let baseline = load_baseline(&args.inputs.baseline)?;
+    let out = out_folder(&args.inputs, global);
+    let report = if args.inputs.candidate.is_empty() {
         measure_and_judge(args, global, &rules, &baseline, &out)?
     } else {
-        judge(args, &rules, &Records::load(&args.candidate)?, &baseline)?
+        judge(args, &rules, &Records::load(&args.inputs.candidate)?, &baseline)?
     };
-    write_outputs(&report, &args.rules, &out)?;
+    write_outputs(&report, &args.inputs.rules, &out)?;
     match global.format {
         Format::Json => output::data(&gate::json(&report))?,
         Format::Text => output::data(&gate::text(&report))?,
@@ -153,21 +161,20 @@ fn accept(args: &AcceptArgs, global: &Global) -> anyhow::Result<Exit> {
     if args.reason.trim().is_empty() {
         return Err(anyhow!("--reason: expected why the new values are right, found nothing"));
     }
-    let rules = read_rules(&args.check.rules)?;
-    let baseline = load_baseline(&args.check.baseline)?;
-    let candidate = if args.check.candidate.is_empty() {
-        let subjects = subjects(&args.check.suite)?;
-        let out = out_folder(&args.check, global);
-        measure_stored(&args.check, global, &rules, &subjects, &out)?;
-        Records::load(&[out])?
+    let rules = read_rules(&args.inputs.rules)?;
+    let baseline = load_baseline(&args.inputs.baseline)?;
+    let candidate = if args.inputs.candidate.is_empty() {
+        let subjects = subjects(&args.inputs.suite, global)?;
+        let out = out_folder(&args.inputs, global);
+        Records::load(&measure_stored(&args.inputs, global, &rules, &subjects, &out)?)?
     } else {
-        Records::load(&args.check.candidate)?
+        Records::load(&args.inputs.candidate)?
     };
     let accepted = gate::accept(&rules, &candidate, &baseline, &args.reason);
-    let path = if args.check.baseline.extension().is_some() {
-        args.check.baseline.clone()
+    let path = if args.inputs.baseline.extension().is_some() {
+        args.inputs.baseline.clone()
     } else {
-        args.check.baseline.join(BASELINE_FILE)
+        args.inputs.baseline.join(BASELINE_FILE)
     };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
@@ -209,7 +216,7 @@ fn load_baseline(path: &Path) -> anyhow::Result<Records> {
     if has_records { Ok(Records::load(&[path.to_owned()])?) } else { Ok(Records::default()) }
 }
 
-fn out_folder(args: &CheckArgs, global: &Global) -> PathBuf {
+fn out_folder(args: &InputArgs, global: &Global) -> PathBuf {
     args.out.clone().unwrap_or_else(|| global.runs_dir.join("_gate"))
 }
 
@@ -219,11 +226,12 @@ fn judge(args: &CheckArgs, rules: &GateRules, candidate: &Records, baseline: &Re
     Ok(gate::judge(rules, GateInput { candidate, baseline, today, is_strict: args.strict, command: &command })?)
 }
 
-/// The suite's subjects at its first seed; the first is the reference.
-fn subjects(suite: &str) -> anyhow::Result<Vec<SubjectSpec>> {
+/// The suite's subjects at its first seed, in the numerics asked for; the first is the reference.
+fn subjects(suite: &str, global: &Global) -> anyhow::Result<Vec<SubjectSpec>> {
     let suite: SuiteConfig = eval::load_suite(suite)?;
     let seed = suite.seeds.first().copied();
-    let load = |name: &String| Ok(SubjectSpec::from(TrainConfig::load(&suite.subject_config(name), &[], seed)?));
+    let sets: Vec<String> = global.numerics_set().into_iter().collect();
+    let load = |name: &String| Ok(SubjectSpec::from(TrainConfig::load(&suite.subject_config(name), &sets, seed)?));
     suite.subjects.iter().map(load).collect()
 }
 
@@ -236,40 +244,51 @@ fn probes_for(rules: &GateRules, wanted: &[Kind]) -> Vec<&'static dyn Probe> {
     probes::probes().into_iter().filter(needed).collect()
 }
 
-/// What a stored baseline is compared with: counts, allocations at one thread, scores at fixed seeds.
+/// What a stored baseline is compared with: counts, allocations at one thread, scores at fixed seeds. Returns the folders of the records.
 fn measure_stored(
-    args: &CheckArgs,
+    args: &InputArgs,
     global: &Global,
     rules: &GateRules,
     subjects: &[SubjectSpec],
     out: &Path,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<PathBuf>> {
+    let is_score = |metric: &str| probes::for_metric(metric).is_none();
+    let needs_scores = rules.rules.iter().any(|rule| is_score(&rule.metric));
+    if needs_scores {
+        global.check_scores_are_f32()?;
+    }
+    let mut folders = Vec::new();
     let exact = probes_for(rules, &[Kind::Exact]);
     if !exact.is_empty() {
+        let folder = out.join("exact");
         let plan = Plan::new(subjects.to_vec(), exact, Workload::default(), 0);
-        measure(&plan, &MeasureOptions { fresh: true, ..options(args, out.join("exact"), global.thread_count()) })?;
+        measure(&plan, &MeasureOptions { fresh: true, ..options(args, global, folder.clone(), global.thread_count()) })?;
+        folders.push(folder);
     }
     let memory = probes_for(rules, &[Kind::Memory]);
     if !memory.is_empty() {
+        let folder = out.join("memory");
         let plan = Plan { memory_rounds: 1, ..Plan::new(subjects.to_vec(), memory, Workload::default(), 1) };
-        measure(&plan, &MeasureOptions { fresh: true, ..options(args, out.join("memory"), 1) })?;
+        measure(&plan, &MeasureOptions { fresh: true, ..options(args, global, folder.clone(), 1) })?;
+        folders.push(folder);
     }
-    let is_score = |metric: &str| probes::for_metric(metric).is_none();
-    if rules.rules.iter().any(|rule| is_score(&rule.metric)) {
-        eval::evaluate_suite(&args.suite, &out.join("scores"), global)?;
+    if needs_scores {
+        let folder = out.join("scores");
+        eval::evaluate_suite(&args.suite, &folder, global)?;
+        folders.push(folder);
     }
-    Ok(())
+    Ok(folders)
 }
 
 /// The suite's name, also where a file was given.
-fn suite_name(args: &CheckArgs) -> String {
+fn suite_name(args: &InputArgs) -> String {
     Path::new(&args.suite).file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn options(args: &CheckArgs, out: PathBuf, threads: usize) -> MeasureOptions {
+fn options(args: &InputArgs, global: &Global, out: PathBuf, threads: usize) -> MeasureOptions {
     MeasureOptions {
         suite: format!("gate-{}", suite_name(args)),
-        allow_debug_assertions: args.allow_debug_assertions,
+        worker_flags: global.worker_flags(),
         ..MeasureOptions::new(out, threads)
     }
 }
@@ -298,23 +317,31 @@ fn timed(
         probes_for(rules, &[Kind::Timing]).into_iter().filter(is_noisy).collect::<Vec<_>>()
     };
     let timing = |suite: String, folder: PathBuf| {
-        let options = options(args, folder, global.thread_count());
-        MeasureOptions { suite, ..options }
+        let options = options(&args.inputs, global, folder, global.thread_count());
+        MeasureOptions { suite, allow_debug_assertions: args.allow_debug_assertions, ..options }
     };
     let Some(program) = &args.reference_program else {
         let probes = needed_by(&[RuleKind::Noisy, RuleKind::Budget]);
-        let options = timing(format!("gate-{}", suite_name(args)), out.join("pairs"));
+        let options = timing(format!("gate-{}", suite_name(&args.inputs)), out.join("pairs"));
         return Ok(if probes.is_empty() { Vec::new() } else { vec![Timed { subjects: subjects.to_vec(), probes, options }] });
     };
     if !program.is_file() {
         bail!("--reference-program: expected a program, found none at `{}`", program.display());
     }
     if !needed_by(&[RuleKind::Budget]).is_empty() {
-        return Err(anyhow!("--reference-program: expected no timed budget rule in `{}`, found one", args.rules.display())).hint(
+        return Err(anyhow!(
+            "--reference-program: expected no timed budget rule in `{}`, found one",
+            args.inputs.rules.display()
+        ))
+        .hint(
             "a budget compares variants of one build: keep such rules in a file of their own, judged without a reference program",
         );
     }
     let probes = needed_by(&[RuleKind::Noisy]);
+    if probes.is_empty() {
+        return Err(anyhow!("--reference-program: expected a timed noisy rule in `{}`, found none", args.inputs.rules.display()))
+            .hint("only times are compared with another build; `ci/gate-time.toml` of the project has such a rule");
+    }
     let is_judged =
         |subject: &&SubjectSpec| rules.rules.iter().any(|rule| rule.kind == RuleKind::Noisy && is_about(rule, subject));
     let each = subjects.iter().filter(is_judged).map(|subject| {
@@ -323,7 +350,7 @@ fn timed(
         let options = timing(format!("gate-revision-{}", subject.config.name), out.join("revision").join(&subject.config.name));
         Timed { subjects: vec![reference, subject.clone()], probes: probes.clone(), options }
     });
-    Ok(if probes.is_empty() { Vec::new() } else { each.collect() })
+    Ok(each.collect())
 }
 
 /// Whether a rule's filter takes the subject, whatever it says about other columns.
@@ -348,9 +375,11 @@ fn measure_and_judge(
     out: &Path,
 ) -> anyhow::Result<GateReport> {
     let started = Instant::now();
-    let subjects = subjects(&args.suite)?;
+    let subjects = subjects(&args.inputs.suite, global)?;
     let timed = timed(args, global, rules, &subjects, out)?;
-    measure_stored(args, global, rules, &subjects, out)?;
+    // Of this run only: the folder may hold what an earlier one measured for other rules or another reference.
+    let mut folders = measure_stored(&args.inputs, global, rules, &subjects, out)?;
+    folders.extend(timed.iter().map(|timed| timed.options.out.clone()));
     let (mut main_pairs, mut confirmation_pairs) = (0u32, 0u32);
     let mut wanted = if timed.is_empty() { (0, 0) } else { (FIRST_LOOK, 0) };
     loop {
@@ -370,7 +399,7 @@ fn measure_and_judge(
             }
             *done += count;
         }
-        let report = judge(args, rules, &Records::load(&[out.to_owned()])?, baseline)?;
+        let report = judge(args, rules, &Records::load(&folders)?, baseline)?;
         wanted = if timed.is_empty() { (0, 0) } else { report.wanted_pairs() };
         let is_over = started.elapsed() > Duration::from_secs_f64(args.time_budget_s);
         if wanted == (0, 0) || is_over {

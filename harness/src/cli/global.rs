@@ -57,7 +57,7 @@ pub struct Global {
     /// Number format of weights and activations (evaluation; training keeps f32 master weights)
     #[arg(long, global = true, value_enum, default_value = "f32", hide_short_help = true)]
     pub dtype: DtypeFlag,
-    /// How matrix products of `train` and `measure` are computed; default: the config's, which is f32 unless it says otherwise
+    /// How matrix products of `train`, `measure` and `gate` are computed; default: the config's, which is f32 unless it says otherwise
     #[arg(long, global = true, value_name = "f32|f32-split|bf16", value_parser = numerics, hide_short_help = true)]
     pub numerics: Option<Numerics>,
     /// CPU threads; default: all physical cores this process may use
@@ -95,6 +95,14 @@ impl Global {
     /// The override of a training config's numerics, if there is one.
     pub fn numerics_set(&self) -> Option<String> {
         self.numerics.map(|numerics| format!("numerics=\"{numerics}\""))
+    }
+
+    /// Flags that a measuring worker must be given; its job says the rest.
+    pub fn worker_flags(&self) -> Vec<String> {
+        match self.cpu_features {
+            CpuFeaturesFlag::Auto => Vec::new(),
+            CpuFeaturesFlag::Portable => vec!["--cpu-features".to_owned(), "portable".to_owned()],
+        }
     }
 
     /// Scores are computed in f32 only, so that they equal the reference harness's; another choice is refused rather than ignored.

@@ -208,7 +208,7 @@ fn tables() -> Listing {
 }
 
 fn probes() -> Listing {
-    named(&["probe"], crate::measure::PROBES)
+    named(&["probe"], &crate::measure::probes::names())
 }
 
 fn named(header: &'static [&'static str], names: &[&str]) -> Listing {

@@ -1,6 +1,5 @@
 //! `measure`: parameters, FLOPs, step times, latencies, memory — and the hidden `worker` that takes one of them.
 
-use super::global::CpuFeaturesFlag;
 use super::{Exit, Format, Global, output};
 use crate::config::{SuiteConfig, TrainConfig, nearest};
 use crate::error::Hint as _;
@@ -9,7 +8,7 @@ use crate::measure::plan::MEMORY_ROUNDS;
 use crate::measure::probes::{self, Kind, Probe};
 use crate::measure::subject::{InferenceDtype, Peak};
 use crate::measure::table::{self, Cost};
-use crate::measure::{MeasureOptions, PROBES, Plan, SubjectSpec, Workload, criterion, measure, quality, worker};
+use crate::measure::{MeasureOptions, Plan, SubjectSpec, Workload, criterion, measure, quality, worker};
 use crate::plan::Shard;
 use crate::run::RunDirectory;
 use anyhow::{Context as _, anyhow, bail};
@@ -24,6 +23,9 @@ use std::time::Duration;
 
 /// Where the named subjects of a suite live.
 const CONFIGS: &str = "configs";
+/// Flags that mean nothing where nothing is measured: refused rather than ignored.
+const OF_MEASURING: [&str; 4] = ["probe", "trained", "shard", "dry_run"];
+
 /// Arguments of `measure`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -95,10 +97,10 @@ pub struct Args {
     #[arg(long, value_name = "NAME=FLOP/s")]
     pub peak: Option<Peak>,
     /// Measure nothing, import criterion's results from this folder (target/criterion)
-    #[arg(long, value_name = "DIR", conflicts_with = "target_val_loss")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = OF_MEASURING, conflicts_with = "target_val_loss")]
     pub from_criterion: Option<PathBuf>,
     /// Measure nothing, read from the logs of the subjects' runs when they first reached this validation loss
-    #[arg(long, value_name = "LOSS")]
+    #[arg(long, value_name = "LOSS", conflicts_with_all = OF_MEASURING)]
     pub target_val_loss: Option<f64>,
     /// Say what would be measured, and about how long it takes
     #[arg(long)]
@@ -179,9 +181,7 @@ fn options(args: &Args, global: &Global) -> MeasureOptions {
     let out = args.out.clone().unwrap_or_else(|| global.runs_dir.join("_suites").join(&args.suite));
     let mut options = MeasureOptions::new(out, global.thread_count());
     options.suite.clone_from(&args.suite);
-    if global.cpu_features == CpuFeaturesFlag::Portable {
-        options.worker_flags = vec!["--cpu-features".to_owned(), "portable".to_owned()];
-    }
+    options.worker_flags = global.worker_flags();
     options.window.keep_raw = args.keep_raw;
     options.timeout = Duration::from_secs(args.timeout);
     options.fresh = args.fresh;
@@ -240,7 +240,7 @@ fn chosen_probes(args: &Args) -> anyhow::Result<Vec<&'static dyn Probe>> {
 }
 
 fn probe(name: &str) -> anyhow::Result<&'static dyn Probe> {
-    probes::by_name(name).ok_or_else(|| unknown("probe", name, PROBES, "`harness list probes` shows them"))
+    probes::by_name(name).ok_or_else(|| unknown("probe", name, &probes::names(), "`harness list probes` shows them"))
 }
 
 fn unknown(what: &str, name: &str, known: &[&str], hint: &str) -> anyhow::Error {

@@ -90,7 +90,7 @@ pub enum Command {
     Data(data::Args),
     /// Pair two models' documents and seeds: difference, interval, correction
     Compare(compare::Args),
-    /// Show that batch, order, sharding and caching change no score of a model
+    /// Show that batch, order, caching and prefix sharing change no score of a model
     Selfcheck(selfcheck::Args),
     /// Join the records of shards or folders, dropping duplicates
     Merge(merge::Args),

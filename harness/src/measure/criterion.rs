@@ -7,7 +7,7 @@
 //! row: source imported, task `criterion`, subject full_id, metric criterion_iteration_s = median time of an iteration
 //! ```
 //! criterion repeats inside one process, so such a row is one sample whatever its number of iterations: it has no arm and no pair, and no
-//! rule of the gate can judge it. Files of the older run that criterion compares with (`base`) are not read.
+//! rule of the gate judges imported rows. Files of the older run that criterion compares with (`base`) are not read.
 //!
 //! Source: the files as criterion 0.5 to 0.8 writes them (docs of the crate, "csv output" and "user guide").
 

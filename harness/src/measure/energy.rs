@@ -45,8 +45,11 @@ impl Counters {
         let entries = std::fs::read_dir(root).map_err(|_| format!("no energy counter: `{}` does not exist", root.display()))?;
         let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         folders.sort();
-        let is_package =
-            |folder: &PathBuf| std::fs::read_to_string(folder.join("name")).is_ok_and(|name| name.starts_with("package-"));
+        // `intel-rapl-mmio:N` is another door to the same counter: both together would count a package twice.
+        let is_package = |folder: &PathBuf| {
+            folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("intel-rapl:"))
+                && std::fs::read_to_string(folder.join("name")).is_ok_and(|name| name.starts_with("package-"))
+        };
         let packages = folders
             .into_iter()
             .filter(is_package)
@@ -95,16 +98,26 @@ fn number(path: &Path) -> Result<u64, String> {
 mod tests {
     use super::*;
 
+    fn counter(folder: &Path, name: &str, counter: &str) {
+        std::fs::create_dir(folder).unwrap();
+        for (file, text) in [("name", name), ("energy_uj", counter), ("max_energy_range_uj", "1000000")] {
+            std::fs::write(folder.join(file), format!("{text}\n")).unwrap();
+        }
+    }
+
     fn machine(packages: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
-        for (at, (name, counter)) in packages.iter().enumerate() {
-            let folder = root.path().join(format!("intel-rapl:{at}"));
-            std::fs::create_dir(&folder).unwrap();
-            for (file, text) in [("name", *name), ("energy_uj", *counter), ("max_energy_range_uj", "1000000")] {
-                std::fs::write(folder.join(file), format!("{text}\n")).unwrap();
-            }
+        for (at, (name, count)) in packages.iter().enumerate() {
+            counter(&root.path().join(format!("intel-rapl:{at}")), name, count);
         }
         root
+    }
+
+    #[test]
+    fn a_package_with_two_interfaces_counts_once() {
+        let root = machine(&[("package-0", "5")]);
+        counter(&root.path().join("intel-rapl-mmio:0"), "package-0", "5");
+        assert_eq!(Counters::find(root.path()).unwrap().read().unwrap(), Reading(vec![5]));
     }
 
     #[test]

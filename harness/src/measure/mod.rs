@@ -19,7 +19,6 @@
 pub mod allocator;
 pub mod cgroup;
 pub mod criterion;
-
 pub mod energy;
 pub mod job;
 pub mod pairs;
@@ -28,7 +27,6 @@ pub mod plan;
 pub mod probes;
 pub mod process;
 pub mod quality;
-
 pub mod subject;
 pub mod table;
 pub mod window;
@@ -37,6 +35,6 @@ pub mod worker;
 pub use pairs::{PairRequest, measure_pairs};
 pub use parent::{MeasureOptions, measure};
 pub use plan::{Plan, SubjectSpec};
-pub use probes::{PROBES, Probe, probes};
+pub use probes::{Probe, probes};
 pub use subject::Workload;
 pub use window::WindowSpec;

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 /// Rounds of memory probes when more are asked for: allocation repeats exactly, and resident size needs at least five workers.
 pub const MEMORY_ROUNDS: u32 = 5;
 /// Bytes of training state per parameter: weight, gradient and two moments in f32.
-const TRAIN_BYTES_PER_PARAM: u64 = 16;
+pub(crate) const TRAIN_BYTES_PER_PARAM: u64 = 16;
 /// FLOP/s per thread assumed for the time estimate of a plan; only ever used for that.
 const ASSUMED_FLOPS_PER_S: f64 = 2e10;
 /// Seconds to start a process and build a small model, assumed for the same.

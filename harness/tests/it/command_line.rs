@@ -68,6 +68,16 @@ fn training_refuses_flags_it_cannot_honour() {
 }
 
 #[test]
+fn flags_of_measuring_are_refused_where_nothing_is_measured() {
+    for read in [["--from-criterion", "target/criterion"], ["--target-val-loss", "2.5"]] {
+        for flags in [&["--dry-run"] as &[&str], &["--shard", "1/2"], &["--probe", "params"], &["--trained"]] {
+            let error = stderr(in_workspace(&[&["measure"], flags, &read].concat()), 2);
+            assert!(error.contains("cannot be used with") && error.contains(flags[0]), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_closed_pipe_ends_quietly() {
     let program = assert_cmd::cargo::cargo_bin!("harness");
     let output = std::process::Command::new("sh")

@@ -236,6 +236,65 @@ fn a_reference_program_needs_noisy_rules_and_a_program() {
     assert!(error.contains("expected no timed budget rule") && error.contains("hint: a budget compares variants"), "{error}");
     let error = stderr(gate(&["--rules", "ci/gate-time.toml", "--reference-program", "no/such"], folder.path()), 2);
     assert!(error.contains("expected a program, found none at `no/such`"), "{error}");
+    let error = stderr(gate(&["--reference-program", own], folder.path()), 2);
+    assert!(error.contains("expected a timed noisy rule in `ci/gate.toml`, found none"), "{error}");
+}
+
+/// A rule on parameters, and a subject for it.
+fn parameters(folder: &Path) -> (PathBuf, PathBuf) {
+    let rules = folder.join("params.toml");
+    std::fs::write(&rules, "[[rule]]\nname = \"r\"\nmetric = \"params_total\"\nkind = \"exact\"\nmax = 1e9\n").unwrap();
+    (rules, project(&folder.join("project"), &[]))
+}
+
+/// Gate runs with and without a reference program share a default folder: the pairs of the one were judged with the other's.
+#[test]
+fn what_an_earlier_run_left_in_the_folder_is_not_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rules, suite) = parameters(folder.path());
+    let arguments = ["--rules", rules.to_str().unwrap(), "--suite", suite.to_str().unwrap()];
+    for earlier in ["pairs", "revision/it"] {
+        let row = serde_json::json!({
+            "schema": 1, "record_id": "", "run_id": "r", "source": "measured", "kind": "sample", "subject": "gone", "variant": "plain",
+            "metric": "params_total", "value": 2e9, "unit": "params", "better": "none", "status": "ok",
+        });
+        let left = folder.path().join("_gate").join(earlier);
+        std::fs::create_dir_all(&left).unwrap();
+        std::fs::write(left.join("records.jsonl"), row.to_string() + "\n").unwrap();
+    }
+    let text = stdout(gate(&arguments, folder.path()));
+    assert!(text.starts_with("gate: pass") && !text.contains("gone"), "{text}");
+}
+
+#[test]
+fn workers_of_the_gate_compute_as_it_was_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rules, suite) = parameters(folder.path());
+    let first = |out: &str, flags: &[&str]| -> Value {
+        let out = folder.path().join(out);
+        let arguments = ["--rules", rules.to_str().unwrap(), "--suite", suite.to_str().unwrap(), "--out", out.to_str().unwrap()];
+        stdout(gate(&[&arguments, flags].concat(), folder.path()));
+        let rows = std::fs::read_to_string(out.join("exact/records.jsonl")).unwrap();
+        serde_json::from_str(rows.lines().next().unwrap()).unwrap()
+    };
+    let plain = first("plain", &[]);
+    assert_eq!(first("bf16", &["--numerics", "bf16"])["numerics"], "bf16");
+    // The run's name says which flags its workers had.
+    assert_ne!(first("portable", &["--cpu-features", "portable"])["run_id"], plain["run_id"]);
+    let scores = folder.path().join("acc.toml");
+    std::fs::write(&scores, "[[rule]]\nname = \"r\"\nmetric = \"acc\"\nkind = \"quality\"\n").unwrap();
+    let arguments = ["--rules", scores.to_str().unwrap(), "--suite", suite.to_str().unwrap(), "--numerics", "bf16"];
+    let error = stderr(gate(&arguments, folder.path()), 2);
+    assert!(error.contains("--numerics: expected `f32` for scores, found `bf16`"), "{error}");
+}
+
+#[test]
+fn accepting_takes_no_flags_of_judging() {
+    let folder = tempfile::tempdir().unwrap();
+    for flags in [&["--strict"] as &[&str], &["--time-budget-s", "1"], &["--reference-program", "p"]] {
+        let error = stderr(gate(&[&["accept", "--reason", "test"], flags].concat(), folder.path()), 2);
+        assert!(error.contains(&format!("unexpected argument '{}'", flags[0])), "{error}");
+    }
 }
 
 /// The action's script with the variables its action.yml sets, outside any hosted service.

@@ -5,6 +5,7 @@ mod command_line;
 mod configs;
 mod costs;
 mod demo_world;
+mod documented;
 mod eval_parity;
 mod evaluation;
 mod gate;

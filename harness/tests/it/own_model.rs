@@ -10,12 +10,9 @@ fn example() -> Option<PathBuf> {
     Some(own.parent()?.parent()?.join("examples/gate_own_model")).filter(|built| built.is_file())
 }
 
-fn measured(example: &Path, out: &Path, hidden: &str) {
-    let output = Command::new(example)
-        .args(["measure", "--pairs", "10", "--short", "--hidden", hidden, "--out"])
-        .arg(out)
-        .output()
-        .unwrap();
+fn measured(example: &Path, out: &Path, sizes: &[&str]) {
+    let output =
+        Command::new(example).args(["measure", "--pairs", "10", "--short"]).args(sizes).arg("--out").arg(out).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -28,8 +25,10 @@ fn an_own_models_parameters_and_times_are_judged_from_its_records() {
     };
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    measured(&example, &at("same"), "128");
-    measured(&example, &at("wider"), "160");
+    measured(&example, &at("same"), &["--hidden", "128"]);
+    measured(&example, &at("wider"), &["--hidden", "160"]);
+    // The reference's parameters are not the candidate's: only the latter are held against the baseline.
+    measured(&example, &at("narrower than its reference"), &["--hidden", "128", "--reference-hidden", "160"]);
     let rules = at("gate.toml");
     let text = "[[rule]]\nname = \"parameters\"\nmetric = \"params_total\"\nkind = \"exact\"\n\
                 [[rule]]\nname = \"forward time\"\nmetric = \"prefill_s\"\nkind = \"noisy\"\nlimit = 3.0\n";
@@ -42,7 +41,7 @@ fn an_own_models_parameters_and_times_are_judged_from_its_records() {
         let of = |at: usize| report["rules"][at]["verdict"].as_str().unwrap().to_owned();
         (of(0), of(1))
     };
-    for (name, parameters) in [("same", "pass"), ("wider", "fail")] {
+    for (name, parameters) in [("same", "pass"), ("wider", "fail"), ("narrower than its reference", "pass")] {
         let (exact, noisy) = verdicts(&at(name));
         assert_eq!(exact, parameters, "{name}");
         assert!(["pass", "inconclusive", "too_noisy"].contains(&noisy.as_str()), "{name}: {noisy}");

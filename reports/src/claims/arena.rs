@@ -13,13 +13,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use records::{Better, RecordKind, Row};
+use records::{Better, RecordKind, Row, Source};
 
 use super::{Finding, Standing};
 use crate::error::ReportError;
 use crate::number::{Scale, fixed};
 use crate::study::{Group, Study};
 use crate::subject::{Query, Subject, latest_by_seed, subjects};
+
+/// Metrics of the row that a training run leaves when it stops: language models, image networks.
+const STOPPED_RUN: [&str; 2] = ["val_loss", "acc1_final"];
 
 /// Subjects of one family that have a metric.
 pub(super) struct Arena<'a> {
@@ -81,6 +84,19 @@ impl<'a> Arena<'a> {
         found.sort_by(|(a, _), (b, _)| number(a).cmp(&number(b)).then_with(|| a.cmp(b)));
         found.dedup_by(|(a, _), (b, _)| a == b);
         found
+    }
+
+    /// Reason of a training run of this family that stopped, of a subject and row that `is_it` takes.
+    pub(super) fn failure(&self, is_it: impl Fn(&Subject, &Row) -> bool) -> Option<String> {
+        let is_stopped = |group: &&Group| {
+            let row = &group.shared;
+            !group.is_ok() && row.source == Source::Measured && STOPPED_RUN.contains(&row.metric.as_str())
+        };
+        self.study.groups().filter(is_stopped).find_map(|group| {
+            let subject = Subject::of(&group.shared)?;
+            let is_found = subject.family() == self.family() && is_it(&subject, &group.shared);
+            is_found.then(|| group.shared.reason.clone().unwrap_or_default())
+        })
     }
 
     fn setting(&self, subject: &Subject, column: &str) -> Option<String> {

@@ -44,7 +44,7 @@ fn judged(found: &Ratio) -> Result<(f64, f64), String> {
     }
 }
 
-/// Ratios of every variant of a claim to the one it names, judged by `stand`.
+/// Ratios of every variant of a claim (at the rank it states) to the one it names, judged by `stand`.
 fn each(arena: &Arena<'_>, claim: &Claim, stand: impl Fn(usize, (f64, f64)) -> Standing) -> Result<Finding, ReportError> {
     let against = claim.against.as_deref().unwrap_or("plain");
     let Some(reference) = arena.subject(against) else {
@@ -53,8 +53,15 @@ fn each(arena: &Arena<'_>, claim: &Claim, stand: impl Fn(usize, (f64, f64)) -> S
     let mut findings = Vec::new();
     let mut missing = Vec::new();
     for (at, variant) in claim.variants.iter().enumerate() {
-        let name = display_variant(variant);
-        let Some(subject) = arena.subject(variant) else {
+        let mut name = display_variant(variant);
+        let subject = match claim.rank {
+            None => arena.subject(variant),
+            Some(rank) => {
+                name = format!("{name} r{rank}");
+                arena.subject_at(variant, "residual_rank", &rank.to_string())
+            }
+        };
+        let Some(subject) = subject else {
             missing.push(name);
             continue;
         };
@@ -161,7 +168,7 @@ pub(super) fn identical(arena: &Arena<'_>, claim: &Claim) -> Finding {
     all_of(findings, &missing)
 }
 
-/// Every run of every measured variant finishes, with gradient spikes no larger than plain's plus the margin (as a ratio).
+/// Every run of every variant finishes, with gradient spikes no larger than plain's plus the margin (as a ratio).
 pub(super) fn stable(arena: &Arena<'_>, claim: &Claim) -> Finding {
     let largest = |subject: &Subject| {
         let values = arena.groups(subject).flat_map(Group::values);
@@ -172,25 +179,28 @@ pub(super) fn stable(arena: &Arena<'_>, claim: &Claim) -> Finding {
     };
     let margin = claim.margin.unwrap_or(0.0);
     let mut findings = Vec::new();
-    for subject in claim.variants.iter().filter_map(|variant| arena.subject(variant)) {
-        let failed = arena.study.of_subject(&subject.name, "val_loss").find(|group| !group.is_ok());
-        let name = display_variant(&subject.variant);
-        let spike = largest(subject);
-        findings.push(match failed {
-            Some(group) => {
-                let reason = group.shared.reason.clone().unwrap_or_default();
-                Finding::new(Standing::NotSupported, format!("{name}: a run failed ({reason})"))
-            }
-            None if spike <= plain + margin => {
-                Finding::new(Standing::Supported, format!("{name}: largest gradient {spike:.2} times the median"))
-            }
-            None => Finding::new(
-                Standing::NotSupported,
-                format!("{name}: largest gradient {spike:.2} times the median, plain {plain:.2}"),
-            ),
+    let mut missing = Vec::new();
+    for variant in &claim.variants {
+        let name = display_variant(variant);
+        let subject = arena.subject(variant);
+        // Where no run finished there are no spikes to show, and so no subject: it is the least stable of all.
+        let is_it = |other: &Subject| subject.map_or(other.variant == *variant, |subject| other.name == subject.name);
+        if let Some(reason) = arena.failure(|other, _| is_it(other)) {
+            findings.push(Finding::new(Standing::NotSupported, format!("{name}: a run failed ({reason})")));
+            continue;
+        }
+        let Some(spike) = subject.map(largest) else {
+            missing.push(name);
+            continue;
+        };
+        findings.push(if spike <= plain + margin {
+            Finding::new(Standing::Supported, format!("{name}: largest gradient {spike:.2} times the median"))
+        } else {
+            let words = format!("{name}: largest gradient {spike:.2} times the median, plain {plain:.2}");
+            Finding::new(Standing::NotSupported, words)
         });
     }
-    all_of(findings, &[])
+    all_of(findings, &missing)
 }
 
 /// Peak memory grows by at most one activation per remembered activation.

@@ -98,7 +98,9 @@ pub fn judge(study: &Study, claim: &Claim, paper: &Paper) -> Result<Finding, Rep
     for metric in &claim.metrics {
         let mut findings = Vec::new();
         for arena in arena::arenas(study, metric) {
-            let is_named = |variant: &String| arena.subject(variant).is_some();
+            let has_failed = |variant: &String| arena.failure(|subject, _| subject.variant == *variant).is_some();
+            let is_named =
+                |variant: &String| arena.subject(variant).is_some() || (claim.expect == Expect::Stable && has_failed(variant));
             if !claim.variants.iter().any(is_named) {
                 continue;
             }
@@ -119,7 +121,7 @@ pub fn judge(study: &Study, claim: &Claim, paper: &Paper) -> Result<Finding, Rep
                 Expect::Identical => costs::identical(&arena, claim),
                 Expect::Stable => costs::stable(&arena, claim),
                 Expect::Activations => costs::activations(&arena, claim),
-                Expect::ClosedForm | Expect::Tasks => Finding::not_run(""),
+                Expect::ClosedForm | Expect::Tasks => unreachable!("judged above: no metric, and so no arena, is theirs"),
             };
             let evidence =
                 if arena.family().is_empty() { found.evidence } else { format!("{}: {}", arena.family(), found.evidence) };

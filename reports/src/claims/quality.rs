@@ -9,13 +9,14 @@
 //! ```
 //! Source: paper.md section 10.
 
-use super::arena::Arena;
+use super::arena::{Arena, text_of};
 use super::{Finding, Standing, all_of};
 use crate::draws::{direction, draws};
 use crate::error::ReportError;
 use crate::number::fixed;
 use crate::paper::Claim;
 use crate::subject::{Subject, display_variant};
+use records::Row;
 use stats::pareto::{Objective, front_probability};
 
 type Judged = Result<Finding, ReportError>;
@@ -206,16 +207,27 @@ pub(super) fn setting(arena: &Arena<'_>, claim: &Claim) -> Judged {
     let column = claim.column.as_deref().unwrap_or_default();
     let (setting, other) = (claim.setting.as_deref().unwrap_or_default(), claim.other.as_deref().unwrap_or_default());
     let mut findings = Vec::new();
+    let mut missing = Vec::new();
     for variant in &claim.variants {
-        let sides = (arena.subject_at(variant, column, setting), arena.subject_at(variant, column, other));
-        if let (Some(a), Some(b)) = sides {
-            findings.push(arena.gain(a, b, 1)?.finding(&format!("{} {setting} − {other}", display_variant(variant))));
+        let name = display_variant(variant);
+        let side = |value: &str| arena.subject_at(variant, column, value);
+        let failure = |value: &str| {
+            let is_it = |row: &Row| text_of(row, column).as_deref() == Some(value);
+            let reason = arena.failure(|subject, row| subject.variant == *variant && is_it(row))?;
+            Some(format!("{name} {value}: a run failed ({reason})"))
+        };
+        if let (Some(a), Some(b)) = (side(setting), side(other)) {
+            findings.push(arena.gain(a, b, claim.variants.len())?.finding(&format!("{name} {setting} − {other}")));
+        } else if side(setting).is_none()
+            && let Some(failed) = failure(setting)
+        {
+            findings.push(Finding::new(Standing::NotSupported, failed));
+        } else {
+            // How much better a setting is than one that gives no number cannot be said.
+            missing.push(failure(other).unwrap_or_else(|| format!("{name} {setting} and {other}")));
         }
     }
-    if findings.is_empty() {
-        return Ok(Finding::not_run(format!("needs {column} `{setting}` and `{other}` of one variant")));
-    }
-    Ok(all_of(findings, &[]))
+    Ok(all_of(findings, &missing))
 }
 
 /// Each variant beats the next.

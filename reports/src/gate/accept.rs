@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use records::{RecordKind, Row, Status};
+use records::{RecordKind, Row, Source, Status};
 
 use super::{GateRules, Rule, RuleKind};
 use crate::frame::Records;
@@ -34,7 +34,7 @@ pub fn accept(rules: &GateRules, candidate: &Records, baseline: &Records, reason
     let fresh: Vec<&Row> = candidate
         .rows()
         .iter()
-        .filter(|row| row.status == Status::Ok && !row.is_aa && row.kind != RecordKind::Derived)
+        .filter(|row| row.source == Source::Measured && row.status == Status::Ok && !row.is_aa && row.kind != RecordKind::Derived)
         .filter(|row| stored.iter().any(|rule| rule.selects(row, &[])))
         .collect();
     let key = |row: &Row| {

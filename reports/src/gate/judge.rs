@@ -71,7 +71,8 @@ pub fn judge(rules: &GateRules, input: GateInput<'_>) -> Result<GateReport, Repo
 type Stat<T> = Result<T, stats::StatsError>;
 
 fn judge_rule(rule: &Rule, input: GateInput<'_>) -> Stat<RuleResult> {
-    let measured = |row: &&Row| row.source != Source::Paper && !row.is_aa && row.kind != RecordKind::Derived;
+    // Published and imported numbers are others', never judged.
+    let measured = |row: &&Row| row.source == Source::Measured && !row.is_aa && row.kind != RecordKind::Derived;
     // Side A of a pair may belong to another subject or variant, so those two filters apply to the candidate only.
     let relevant: Vec<&Row> =
         input.candidate.rows().iter().filter(measured).filter(|row| rule.selects(row, &["subject", "variant"])).collect();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! training    load │ first step │ steady          inference   load │ prefill │ decode
-//! weights     weights_bytes                        gradients   as many, from the first step on
+//! weights     weights_bytes, in the peak's dtype    gradients   as many, from the first step on
 //! optimizer   train_state_bytes − 2·weights_bytes, in the steady phase: it exists from the end of the first step
 //! rest        measured peak − the above: activations, inputs, scratch
 //! ```
@@ -89,13 +89,25 @@ fn value(study: &Study, subject: &Subject, metric: &str) -> Result<Option<f64>, 
     })
 }
 
+/// Bytes of a value in the dtype of a metric's rows: weights are counted in f32, and inference may hold them in another one.
+fn bytes_per_value(study: &Study, subject: &Subject, metric: &str) -> f64 {
+    let group = Query { metric, ..Query::default() }.groups(study, subject).find(|group| group.is_ok());
+    match group.and_then(|group| group.shared.dtype.as_deref()) {
+        Some("bf16" | "f16") => 2.0,
+        Some("f64") => 8.0,
+        _ => 4.0,
+    }
+}
+
 fn bars_of(study: &Study, subject: &Subject, phases: &[Phase]) -> Result<Vec<Bar>, ReportError> {
     let weights = value(study, subject, "weights_bytes")?.unwrap_or(0.0);
     let state = value(study, subject, "train_state_bytes")?.unwrap_or(2.0 * weights);
-    let accounted = [weights, weights, (state - 2.0 * weights).max(0.0)];
+    let counted = bytes_per_value(study, subject, "weights_bytes");
     let mut bars = Vec::new();
     for (phase, metric, known) in phases {
         let Some(peak) = value(study, subject, metric)? else { continue };
+        let held = weights * bytes_per_value(study, subject, metric) / counted;
+        let accounted = [held, weights, (state - 2.0 * weights).max(0.0)];
         let mut parts = [0.0; 4];
         for at in 0..3 {
             parts[at] = if known[at] { accounted[at] } else { 0.0 };
@@ -141,10 +153,9 @@ fn figure(name: &str, title: &str, found: &[(String, Vec<Bar>)]) -> Result<Figur
             let middle = at + 0.5 * LINE;
             scene.add(text((area.left - 8.0, middle), bar.phase, Anchor::End));
             let mut from = 0.0;
-            for (part, (ink, opacity)) in bar.parts.iter().zip(PARTS) {
+            for ((part, (ink, opacity)), words) in bar.parts.iter().zip(PARTS).zip(NAMES) {
                 if *part > 0.0 {
                     let (start, end) = (x.px(from), x.px(from + part));
-                    let words = NAMES[PARTS.iter().position(|other| *other == (ink, opacity)).unwrap_or(3)];
                     let title = format!("{title}, {}: {words} {}", bar.phase, quantity(*part, "bytes"));
                     // White below, or the grid would show through a light fill.
                     let (from, to) = ((start, at + 3.0), (end, at + LINE - 3.0));

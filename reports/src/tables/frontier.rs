@@ -64,11 +64,10 @@ fn rows_of(table: &mut TableData, front: &Front) {
     let volume = front.volume.map_or_else(String::new, |volume| format!("; hypervolume {}", ranged(volume)));
     let group = format!("{family}{}{} against {}{}{volume}", front.words, unit(cost_scale), front.quality, unit(quality_scale));
     for candidate in &front.candidates {
-        let mut p = match candidate.p_front {
+        let p = match candidate.p_front {
             Some(p) => number(p, None, fixed(p, 2)),
             None => TableCell::missing(table.footnote("fewer than two seeds common to all subjects: no draws")),
         };
-        p.is_bold = false;
         let contribution =
             candidate.contribution.map_or_else(|| Content::Missing.into(), |found| number(found.0, Some(found.1), ranged(found)));
         let rival = candidate

@@ -176,34 +176,81 @@ fn starting_as_plain_is_a_matter_of_bits() {
 
 #[test]
 fn settings_of_one_variant_are_compared() {
-    let mixes = |free: f64, noise: f64| {
-        let mut rows = swept("rw", |row| row.residual_mix = Some("softmax2".into()), 2.9, noise);
-        rows.extend(swept("rw", |row| row.residual_mix = Some("free".into()), free, noise));
-        rows
+    let mixed = |variant: &str, mix: &str, loss: f64, noise: f64| {
+        swept(variant, |row| row.residual_mix = Some(mix.to_owned()), loss, noise)
+    };
+    let mixes = |free: f64, noise: f64| -> Vec<Row> {
+        let of = |variant| [mixed(variant, "softmax2", 2.9, noise), mixed(variant, "free", free, noise)].concat();
+        ["rw", "rw+lr"].into_iter().flat_map(of).collect()
     };
     assert_eq!(standing("C11", mixes(2.95, 0.001)), Supported);
     assert_eq!(standing("C11", mixes(2.85, 0.001)), NotSupported);
     assert_eq!(standing("C11", mixes(2.9, 0.01)), Unresolved);
-    let gammas = |fixed: f64| {
-        let mut rows = swept("pa", |row| row.residual_gamma = Some("learned".into()), 2.9, 0.001);
-        rows.extend(swept("pa", |row| row.residual_gamma = Some("fixed".into()), fixed, 0.001));
-        rows
+    let gammas = |fixed: f64| -> Vec<Row> {
+        let of = |variant, gamma: &str, loss| swept(variant, |row| row.residual_gamma = Some(gamma.to_owned()), loss, 0.001);
+        ["pa", "rw+pa", "lr+pa"].into_iter().flat_map(|v| [of(v, "learned", 2.9), of(v, "fixed", fixed)].concat()).collect()
     };
     assert_eq!(standing("C32", gammas(2.95)), Supported);
     assert_eq!(standing("C32", gammas(2.85)), NotSupported);
+
+    // A variant without both settings is missing, and one whose setting ended in failures is not what the claim says.
+    let only_rw = [mixed("rw", "softmax2", 2.9, 0.001), mixed("rw", "free", 2.95, 0.001)].concat();
+    let lacking = claim("C11", only_rw.clone());
+    assert_eq!(lacking.standing, NotRun);
+    assert!(lacking.evidence.contains("not measured: RW+LR softmax2 and free"), "{}", lacking.evidence);
+    for (stopped, other, expected) in [("softmax2", "free", NotSupported), ("free", "softmax2", NotRun)] {
+        let mut rows = [only_rw.clone(), mixed("rw+lr", other, 2.9, 0.001)].concat();
+        rows.push(Row { residual_mix: Some(stopped.to_owned()), ..failed("rw+lr") });
+        let found = claim("C11", rows);
+        assert_eq!(found.standing, expected);
+        assert!(found.evidence.contains(&format!("RW+LR {stopped}: a run failed (loss is NaN at step 7)")), "{}", found.evidence);
+    }
+}
+
+#[test]
+fn the_opposite_of_a_setting_needs_all_variants_of_the_claim_corrected_for() {
+    // Gains −0.001, −0.002, −0.004, −0.0005, −0.004: mean −0.0023, standard error 0.000735, so t = 3.13. The quantile of t(4) is 2.78
+    // at 95 % and 3.50 at 1 − 0.05/2: two variants are two chances to find the opposite.
+    let mixed = |variant: &str, mix: &str, losses: [f64; 5]| -> Vec<Row> {
+        let row = Row { residual_mix: Some(mix.to_owned()), ..row(variant, "val_loss", 0.0) };
+        (0..5).zip(losses).map(|(seed, loss)| Row { seed: Some(seed), value: Some(loss), ..row.clone() }).collect()
+    };
+    let rows: Vec<Row> = ["rw", "rw+lr"]
+        .into_iter()
+        .flat_map(|variant| {
+            let bounded = mixed(variant, "softmax2", [3.0; 5]);
+            [bounded, mixed(variant, "free", [2.999, 2.998, 2.996, 2.9995, 2.996])].concat()
+        })
+        .collect();
+    assert_eq!(standing("C11", rows), Unresolved);
+}
+
+fn failed(variant: &str) -> Row {
+    let reason = Some("loss is NaN at step 7".to_owned());
+    Row { status: Status::Failed, value: None, reason, ..row(variant, "val_loss", 0.0) }
 }
 
 #[test]
 fn a_failed_run_or_a_spike_is_an_instability() {
-    let of = |spike: f64| vec![row("plain", "grad_norm_spike_ratio", 3.0), row("rw", "grad_norm_spike_ratio", spike)];
+    let without = |absent: &str, spike: f64| -> Vec<Row> {
+        ["plain", "rw", "lr", "pa", "rw+lr", "rw+pa", "lr+pa", "rw+lr+pa"]
+            .into_iter()
+            .filter(|variant| *variant != absent)
+            .map(|variant| row(variant, "grad_norm_spike_ratio", if variant == "rw" { spike } else { 3.0 }))
+            .collect()
+    };
+    let of = |spike: f64| without("", spike);
     assert_eq!(standing("C12", of(3.5)), Supported);
     assert_eq!(standing("C12", of(9.0)), NotSupported);
-    let mut failed = of(3.0);
-    let reason = Some("loss is NaN at step 7".to_owned());
-    failed.push(Row { status: Status::Failed, value: None, reason, ..row("rw", "val_loss", 0.0) });
-    let found = claim("C12", failed);
-    assert_eq!(found.standing, NotSupported);
-    assert!(found.evidence.contains("loss is NaN at step 7"), "{}", found.evidence);
+    assert_eq!(standing("C12", without("pa", 3.0)), NotRun);
+    // Some runs of a variant failed, all of its runs, and all runs of all variants.
+    let all = vec![row("plain", "grad_norm_spike_ratio", 3.0)];
+    for mut rows in [of(3.0), without("rw", 3.0), all] {
+        rows.push(failed("rw"));
+        let found = claim("C12", rows);
+        assert_eq!(found.standing, NotSupported);
+        assert!(found.evidence.contains("RW: a run failed (loss is NaN at step 7)"), "{}", found.evidence);
+    }
 }
 
 #[test]
@@ -218,6 +265,20 @@ fn stated_costs_are_ratios_to_the_own_baseline() {
     let found = claim("C18", few);
     assert_eq!(found.standing, Unresolved);
     assert!(found.evidence.contains("6 pairs of at least 10: shown, not judged"), "{}", found.evidence);
+}
+
+#[test]
+fn a_cost_is_judged_at_the_rank_that_the_claim_states() {
+    let mut rows = timed("prefill_s", &[("rw+lr", 1.0), ("rw+lr", 1.1)]);
+    for row in rows.iter_mut().filter(|row| row.variant.as_deref() == Some("rw+lr")) {
+        row.residual_rank = Some(if row.block == Some(0) { 4 } else { 64 });
+    }
+    assert_eq!(standing("C23", rows.clone()), Supported);
+    assert_eq!(standing("C25", rows.clone()), NotSupported);
+    rows.retain(|row| row.residual_rank != Some(64));
+    let found = claim("C25", rows);
+    assert_eq!(found.standing, NotRun);
+    assert!(found.evidence.ends_with("not measured: RW+LR r64"), "{}", found.evidence);
 }
 
 #[test]

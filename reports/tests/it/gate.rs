@@ -1,6 +1,6 @@
 //! Gate verdicts per kind, and every output of a gate run.
 
-use records::{Arm, RecordKind, Row, Status};
+use records::{Arm, RecordKind, Row, Source, Status};
 use reports::Records;
 use reports::gate::{
     GateInput, GateReport, GateRules, Verdict, accept, annotations, explain, json, judge, junit, markdown, sarif, text,
@@ -80,6 +80,12 @@ fn exact_rules_want_equality_within_the_limit() {
     assert_eq!(verdict(&loose, vec![row("params_total", 99.0)], base()), Verdict::Pass);
     assert_eq!(verdict(EXACT, vec![row("params_total", 100.0)], vec![]), Verdict::Missing);
     assert_eq!(verdict(EXACT, vec![], base()), Verdict::Missing);
+}
+
+#[test]
+fn imported_rows_are_not_judged() {
+    let row = Row { source: Source::Imported, ..row("params_total", 2.0) };
+    assert_eq!(verdict(&format!("{EXACT}max=1\n"), vec![row], vec![]), Verdict::Missing);
 }
 
 #[test]

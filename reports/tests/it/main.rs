@@ -1,6 +1,5 @@
 //! Integration tests of `reports`: fixed synthetic records through tables, figures, pages and the gate.
 
-mod alarms;
 mod browser;
 mod claims;
 mod gate;

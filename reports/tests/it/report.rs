@@ -5,7 +5,7 @@ use std::path::Path;
 
 use reports::{Paper, ReportOptions, Study, build_report, plots};
 
-use crate::synthetic::{rows, study, sweep};
+use crate::synthetic::{rows, study, sweep, sweep_rows};
 
 fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
@@ -146,6 +146,19 @@ fn memory_is_split_into_what_the_accounting_knows_and_the_rest() {
     assert_eq!((row.cells[1].text().as_str(), values), ("steady", vec![27e6, 4e6, 4e6, 8e6, 11e6]));
     let inference = &figures[1].data.rows[1];
     assert_eq!(inference.cells[3..].iter().map(|cell| cell.value().unwrap()).collect::<Vec<_>>(), [4e6, 0.0, 0.0, 5e6]);
+}
+
+#[test]
+fn weights_held_in_bf16_take_half_of_their_f32_bytes() {
+    let paper = Paper::load().unwrap();
+    let mut rows = sweep_rows();
+    for row in rows.iter_mut().filter(|row| row.metric.starts_with("peak_alloc_prefill")) {
+        row.dtype = Some("bf16".into());
+    }
+    let figures = plots::draw(Some("memory"), &Study::new(rows), &paper, plots::PlotOptions::default()).unwrap();
+    // Plain, prefill: 9 MB = 2 of the 4 that the weights take in f32 + 7 rest.
+    let prefill = &figures[1].data.rows[1];
+    assert_eq!(prefill.cells[3..].iter().map(|cell| cell.value().unwrap()).collect::<Vec<_>>(), [2e6, 0.0, 0.0, 7e6]);
 }
 
 #[test]

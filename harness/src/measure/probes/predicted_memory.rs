@@ -14,6 +14,7 @@
 use super::train_step::RATE_FRACTION;
 use super::{Kind, Probe, Work};
 use crate::measure::allocator;
+use crate::measure::plan::TRAIN_BYTES_PER_PARAM;
 use crate::measure::subject::Subject;
 use crate::measure::window::WindowSpec;
 use crate::train::step::train_step;
@@ -23,14 +24,17 @@ use models::{DecoderConfig, ModelConfig};
 use records::metric::PEAK_ALLOC_PREDICTED_BYTES;
 use records::{InnerStat, Measurement, Metric, Outcome};
 
-/// Bytes of weight, gradient and two moments of a parameter, all f32.
-const STATE_BYTES_PER_PARAM: i64 = 16;
 /// Steps of each depth: the state is complete from the end of the first.
 const STEPS: usize = 3;
 
 /// The probe.
 #[derive(Debug)]
 pub struct PredictedMemory;
+
+/// Bytes of all parameters with their gradients and moments.
+fn state_bytes(config: &DecoderConfig) -> i64 {
+    (TRAIN_BYTES_PER_PARAM * config.num_params().total as u64).cast_signed()
+}
 
 /// Depths that are run for a prediction.
 pub fn depths(config: &DecoderConfig) -> [usize; 2] {
@@ -88,12 +92,12 @@ impl Probe for PredictedMemory {
         let mut rests = [0; 2];
         for (rest, layers) in rests.iter_mut().zip(depths) {
             let config = with_depth(&whole, layers);
-            let state = STATE_BYTES_PER_PARAM * config.num_params().total.cast_signed() as i64;
+            let state = state_bytes(&config);
             subject.config.model = ModelConfig::Decoder(config);
             *rest = steady_peak_bytes(subject)? - base - state;
         }
         subject.config.model = ModelConfig::Decoder(whole.clone());
-        let state = STATE_BYTES_PER_PARAM * whole.num_params().total.cast_signed() as i64;
+        let state = state_bytes(&whole);
         let value = state as f64 + extrapolate(depths, rests, whole.num_layers());
         let notes =
             format!("predicted: state in closed form, the rest from {} and {} layers run at full width", depths[0], depths[1]);

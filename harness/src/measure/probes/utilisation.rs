@@ -97,7 +97,7 @@ fn gemm_flops_per_s(device: &Device) -> anyhow::Result<f64> {
     let values = (0..SIDE * SIDE).map(|at| (at % 7) as f32 * 0.125 - 0.375).collect::<Vec<_>>();
     let a = Tensor::from_vec(values, (SIDE, SIDE), device)?;
     let mut best_s = f64::INFINITY;
-    for _ in 0..=REPEATS {
+    for _ in 0..REPEATS {
         let (seconds, product) = window::time(device, || Ok(kernels::linear(&a, &a, None)?))?;
         ensure!(product.get(0)?.get(0)?.to_scalar::<f32>()?.is_finite(), "the product is not finite");
         best_s = best_s.min(seconds);
@@ -109,7 +109,7 @@ fn gemm_flops_per_s(device: &Device) -> anyhow::Result<f64> {
 fn memory_read_bytes_per_s(device: &Device) -> anyhow::Result<f64> {
     let values = vec![1.0f32; READ_VALUES];
     let mut best_s = f64::INFINITY;
-    for _ in 0..=REPEATS {
+    for _ in 0..REPEATS {
         let (seconds, sum) = window::time(device, || Ok(values.par_chunks(READ_CHUNK).map(sum_in_lanes).sum::<f32>()))?;
         ensure!(sum == READ_VALUES as f32, "expected a sum of {READ_VALUES}, found {sum}");
         best_s = best_s.min(seconds);

@@ -190,7 +190,7 @@ fn verification_says_what_this_build_was_compared_with() {
 
 #[test]
 fn programs_run_only_when_they_are_allowed_and_the_record_says_so() {
-    let (project, run) = trained_for(1024);
+    let (project, run) = trained_for(2048);
     let eval = |out: &str, more: &[&str]| {
         let common = ["eval", "--task", "humaneval", "--limit", "2", "--model", &run, "--out", out];
         let output = project.harness(&[&common[..], more].concat()).output().unwrap();
@@ -207,7 +207,8 @@ fn programs_run_only_when_they_are_allowed_and_the_record_says_so() {
             continue;
         }
         let results = read(&project.path("with/results.json"));
-        let verdicts = results["models"]["t"]["tasks"]["humaneval"]["verdicts"].as_object().unwrap();
+        let entry = &results["models"]["t"]["tasks"]["humaneval"];
+        let verdicts = entry["verdicts"].as_object().unwrap_or_else(|| panic!("no verdicts: {results:#}"));
         assert_eq!(verdicts.values().map(|count| count.as_u64().unwrap()).sum::<u64>(), 2, "{verdicts:?}");
         assert!(results["provenance"]["code_execution"].as_str().unwrap().starts_with("Python 3"));
     }

@@ -17,9 +17,7 @@ use std::sync::Arc;
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [config, steps, out, seed @ ..] = &args[..] else {
-        bail!("usage: image_batches CONFIG STEPS OUT.safetensors [SEED]")
-    };
+    let [config, steps, out, seed @ ..] = &args[..] else { bail!("usage: image_batches CONFIG STEPS OUT.safetensors [SEED]") };
     let number = |text: &String| text.parse::<u64>().with_context(|| format!("expected a number, found `{text}`"));
     let (steps, seed) = (number(steps)?, seed.first().map(number).transpose()?);
     let config = ImageTrainConfig::load(Path::new(config), &[], seed)?;

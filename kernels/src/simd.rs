@@ -106,8 +106,8 @@ mod x86 {
     use std::arch::x86_64::{
         __m256, __m512, _mm_loadu_si128, _mm256_add_ps, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_fmadd_ps,
         _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps,
-        _mm512_add_ps, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps,
-        _mm512_mul_ps, _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps,
+        _mm512_add_ps, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_fmadd_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps,
+        _mm512_slli_epi32,
     };
 
     use half::bf16;
@@ -136,8 +136,9 @@ mod x86 {
 
         #[inline(always)]
         fn load(x: &[f32; LANES]) -> __m512 {
-            // SAFETY: the array holds the 16 numbers that are read; unaligned loads are allowed.
-            unsafe { _mm512_loadu_ps(x.as_ptr()) }
+            // Not the intrinsic: in the dev profile it checks its pointer, and a loop that can panic keeps its sums in memory.
+            // SAFETY: both are sixteen f32.
+            unsafe { std::mem::transmute::<[f32; LANES], __m512>(*x) }
         }
 
         #[inline(always)]
@@ -151,10 +152,8 @@ mod x86 {
 
         #[inline(always)]
         fn lanes(v: __m512) -> [f32; LANES] {
-            let mut lanes = [0.; LANES];
-            // SAFETY: the array has room for the 16 numbers that are written.
-            unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), v) };
-            lanes
+            // SAFETY: both are sixteen f32.
+            unsafe { std::mem::transmute::<__m512, [f32; LANES]>(v) }
         }
 
         #[inline(always)]

@@ -1,5 +1,6 @@
 //! A decoder and its tokenizer as a [`LanguageModel`]: encode, look into the cache, batch the rest, answer in order.
 
+use rayon::prelude::*;
 use tasks::{Generation, LanguageModel, Profile, Request, RequestError, RequestErrorKind, Response};
 
 use super::cache::{self, ResponseCache};
@@ -77,9 +78,34 @@ impl<'a> Evaluator<'a> {
         self.progress = Some(progress);
         self
     }
+}
+
+/// Texts to tokens, on any thread.
+#[derive(Clone, Copy)]
+struct Encoder<'a> {
+    model: &'a LoadedModel,
+    options: AnswerOptions,
+}
+
+/// A request as tokens.
+enum Encoded {
+    Pairs { windows: Vec<EncodedPair>, is_rolling: bool },
+    Prompt { prompt: Prompt, truncated_tokens: usize },
+}
+
+impl Encoder<'_> {
+    /// Every request with the key of its answer. Requests that stand side by side with one context, as a question's options do, encode it once.
+    fn encode_all(self, requests: &[Request]) -> Vec<(Result<Encoded, RequestError>, String)> {
+        let questions: Vec<&[Request]> = requests.chunk_by(|a, b| a.context() == b.context()).collect();
+        let encode = |question: &&[Request]| {
+            let mut context = None;
+            question.iter().map(|request| self.encode(request, &mut context)).collect::<Vec<_>>()
+        };
+        questions.par_iter().flat_map_iter(encode).collect()
+    }
 
     /// Hash of everything that an answer depends on.
-    fn key(&self, kind: &str, ids: &[&[u32]], settings: &str) -> String {
+    fn key(self, kind: &str, ids: &[&[u32]], settings: &str) -> String {
         let model = self.model;
         let facts = format!(
             "{kind}|{settings}|{:?}|{:?}|{}|{}|{:?}",
@@ -98,37 +124,28 @@ impl<'a> Evaluator<'a> {
         cache::hex(&parts)
     }
 
-    fn encode(&self, request: &Request, pairs: &mut Vec<EncodedPair>, prompts: &mut Vec<Prompt>) -> (Work, String) {
-        let (model, profile) = (self.model, self.options.profile);
-        let (codec, max_length) = (&model.codec, model.max_length);
-        let failed = |error| (Work::Answered(Err(error)), String::new());
-        let (windows, is_rolling) = match request {
-            Request::Loglikelihood { context, continuation } => {
-                (codec.pair(context, continuation, max_length, profile).map(|pair| vec![pair]), false)
+    fn encode(self, request: &Request, alone: &mut Option<Vec<u32>>) -> (Result<Encoded, RequestError>, String) {
+        let (codec, max_length, profile) = (&self.model.codec, self.model.max_length, self.options.profile);
+        let encoded = match request {
+            Request::Loglikelihood { context, continuation } => codec
+                .pair(context, continuation, max_length, profile, alone)
+                .map(|pair| Encoded::Pairs { windows: vec![pair], is_rolling: false }),
+            Request::LoglikelihoodRolling { text } => {
+                codec.rolling(text, max_length, profile).map(|windows| Encoded::Pairs { windows, is_rolling: true })
             }
-            Request::LoglikelihoodRolling { text } => (codec.rolling(text, max_length, profile), true),
-            Request::GenerateUntil { context, options } => {
-                return match codec.prompt(context, options.max_gen_toks, max_length) {
-                    Ok((ids, truncated_tokens)) => {
-                        let key = self.key("generate", &[&ids], &settings(options));
-                        prompts.push(Prompt { ids, options: options.clone() });
-                        (Work::Prompt { index: prompts.len() - 1, truncated_tokens }, key)
-                    }
-                    Err(error) => failed(error),
-                };
-            }
+            Request::GenerateUntil { context, options } => codec
+                .prompt(context, options.max_gen_toks, max_length)
+                .map(|(ids, cut)| Encoded::Prompt { prompt: Prompt { ids, options: options.clone() }, truncated_tokens: cut }),
         };
-        match windows {
-            Ok(windows) => {
-                let kind = if is_rolling { "rolling" } else { "loglikelihood" };
+        let key = match &encoded {
+            Ok(Encoded::Pairs { windows, is_rolling }) => {
                 let ids: Vec<&[u32]> = windows.iter().flat_map(|pair| [pair.input.as_slice(), pair.targets.as_slice()]).collect();
-                let key = self.key(kind, &ids, "");
-                let (first, count) = (pairs.len(), windows.len());
-                pairs.extend(windows);
-                (Work::Pairs { first, count, is_rolling }, key)
+                self.key(if *is_rolling { "rolling" } else { "loglikelihood" }, &ids, "")
             }
-            Err(error) => failed(error),
-        }
+            Ok(Encoded::Prompt { prompt, .. }) => self.key("generate", &[&prompt.ids], &settings(&prompt.options)),
+            Err(_) => String::new(),
+        };
+        (encoded, key)
     }
 }
 
@@ -141,17 +158,22 @@ impl LanguageModel for Evaluator<'_> {
     fn answer(&mut self, requests: &[Request]) -> Vec<Result<Response, RequestError>> {
         let (mut pairs, mut prompts) = (Vec::new(), Vec::new());
         let mut work = Vec::with_capacity(requests.len());
-        for request in requests {
-            let (lengths, prompt_count) = (pairs.len(), prompts.len());
-            let (item, key) = self.encode(request, &mut pairs, &mut prompts);
-            match self.cache.as_ref().and_then(|cache| cache.get(&key)) {
-                Some(response) => {
-                    pairs.truncate(lengths);
-                    prompts.truncate(prompt_count);
-                    work.push((Work::Answered(Ok(response.clone())), key));
+        for (encoded, key) in (Encoder { model: self.model, options: self.options }).encode_all(requests) {
+            let stored = self.cache.as_ref().and_then(|cache| cache.get(&key));
+            let item = match (stored, encoded) {
+                (Some(response), _) => Work::Answered(Ok(response.clone())),
+                (None, Err(error)) => Work::Answered(Err(error)),
+                (None, Ok(Encoded::Pairs { windows, is_rolling })) => {
+                    let (first, count) = (pairs.len(), windows.len());
+                    pairs.extend(windows);
+                    Work::Pairs { first, count, is_rolling }
                 }
-                None => work.push((item, key)),
-            }
+                (None, Ok(Encoded::Prompt { prompt, truncated_tokens })) => {
+                    prompts.push(prompt);
+                    Work::Prompt { index: prompts.len() - 1, truncated_tokens }
+                }
+            };
+            work.push((item, key));
         }
 
         let scored = pairs.iter().map(|pair| pair.input.len());

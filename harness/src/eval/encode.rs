@@ -106,7 +106,7 @@ impl Codec {
         self.tokenizer.decode(ids, true).map_err(|error| fail(RequestErrorKind::Model, format!("tokenizer: {error}")))
     }
 
-    /// Encodes a pair and cuts it to `max_length` positions.
+    /// Encodes a pair and cuts it to `max_length` positions. `alone` keeps the ids of the context alone for the next pair with the same context.
     ///
     /// # Errors
     /// No context token and no prefix token; no continuation token left (`compat`, a token across the join); continuation longer than the model.
@@ -116,6 +116,7 @@ impl Codec {
         continuation: &str,
         max_length: usize,
         profile: Profile,
+        alone: &mut Option<Vec<u32>>,
     ) -> Result<EncodedPair, RequestError> {
         let kept = context.trim_end_matches(is_python_space);
         let moved = format!("{}{continuation}", &context[kept.len()..]);
@@ -124,8 +125,11 @@ impl Codec {
             return window(&context, &continuation, max_length, false);
         }
         let whole = self.encode(&format!("{kept}{moved}"))?;
-        let alone = self.encode(kept)?;
-        let common = whole.iter().zip(&alone).take_while(|(a, b)| a == b).count();
+        let alone = match alone {
+            Some(ids) => ids,
+            None => alone.insert(self.encode(kept)?),
+        };
+        let common = whole.iter().zip(&*alone).take_while(|(a, b)| a == b).count();
         let boundary = common < alone.len();
         if boundary && profile == Profile::Canonical {
             if common == 0 {
@@ -144,7 +148,7 @@ impl Codec {
             let message = "the context is white space only and the tokenizer adds no special token".to_owned();
             return Err(fail(RequestErrorKind::EmptyContext, message));
         }
-        window(&alone, continuation, max_length, boundary)
+        window(alone, continuation, max_length, boundary)
     }
 
     /// A text without context: the prefix token conditions, and is neither scored nor doubled.

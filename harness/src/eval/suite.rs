@@ -205,6 +205,7 @@ pub fn load_run(run: &RunDirectory, name: String, dtype: DType, device: &Device)
 /// # Errors
 /// When a subject is missing and may not be trained, a model cannot be loaded, or data is wrong.
 pub fn evaluate(plan: &Plan) -> anyhow::Result<Evaluation> {
+    kernels::cpu::keep_freed_memory();
     let rows = hub_rows(plan)?;
     let mut sandbox = sandbox(plan)?;
     let mut models: Vec<ModelOutcome> = Vec::new();

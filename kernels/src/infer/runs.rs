@@ -118,12 +118,14 @@ impl KvPiece {
 
     /// `scores[r, ..len] = queries[r]·keysᵀ` of one head for a block of queries `[d, 12]`. Whole panels are written: up to 31 columns more.
     fn scores(&self, head: usize, len: usize, block: &[f32], rows: usize, scores: &mut [f32], stride: usize) {
+        if len == 0 {
+            return;
+        }
         let d = self.head_dim;
         let keys = &self.keys[head * self.capacity * d..(head + 1) * self.capacity * d];
-        for (panel, keys) in keys.chunks_exact(COLUMNS * d).take(len.div_ceil(COLUMNS)).enumerate() {
-            let tile = Tile { rows, width: COLUMNS, k: d, b_stride: COLUMNS, c_stride: stride, adding: false };
-            panel::multiply(tile, block, keys, &mut scores[panel * COLUMNS..]);
-        }
+        let width = len.next_multiple_of(COLUMNS);
+        let tile = Tile { rows, width, k: d, panel: COLUMNS * d, b_stride: COLUMNS, c_stride: stride, adding: false };
+        panel::multiply(tile, block, keys, scores);
     }
 
     /// `result[r, :] += Σₗ weights[l, r]·values[l, :]` of one head for a block of weights `[len, 12]`.
@@ -133,11 +135,8 @@ impl KvPiece {
         }
         let width = self.value_width();
         let values = &self.values[head * self.capacity * width..(head * self.capacity + len) * width];
-        for column in (0..width).step_by(COLUMNS) {
-            let columns = COLUMNS.min(width - column);
-            let tile = Tile { rows, width: columns, k: len, b_stride: width, c_stride: width, adding: true };
-            panel::multiply(tile, block, &values[column..], &mut result[column..]);
-        }
+        let tile = Tile { rows, width, k: len, panel: COLUMNS, b_stride: width, c_stride: width, adding: true };
+        panel::multiply(tile, block, values, result);
     }
 }
 
@@ -288,8 +287,11 @@ impl Call<'_> {
         let start = |position: usize| (position * self.heads + kv_head * group) * d;
         let positions = task.start..task.start + count;
         // the group's queries of a position are neighbours: [positions·group, d]
-        let queries: Vec<f32> =
-            positions.clone().flat_map(|p| &self.q[start(p)..start(p) + group * d]).map(|q| q * self.scale).collect();
+        let mut queries = Vec::with_capacity(rows * d);
+        positions.clone().for_each(|p| queries.extend_from_slice(&self.q[start(p)..start(p) + group * d]));
+        for q in &mut queries {
+            *q *= self.scale;
+        }
         let before = task.parts.first().map_or(&[][..], |part| part.run.before.as_slice());
         let past: usize = before.iter().map(|piece| piece.len).sum();
         // A panel may write past the last key of its piece: the next piece, the softmax or nobody's columns come after it.

@@ -5,7 +5,7 @@
 //! hidden 2048, intermediate 8192, 16 layers, 32 heads on 8 key-value heads, vocabulary 32000: 1.10 B parameters, the default
 //! ```
 //! One line of JSON per network: seconds of the prompt, seconds per further token, bytes of weights that a token reads and their rate,
-//! and the rate at which the same threads sum a large array. With `--residual` the plain network and the variant share their common
+//! and the rate at which the same threads sum a large array, medians all. With `--residual` the plain network and the variant share their common
 //! weights and take turns, so that their ratio does not depend on what else the machine does.
 #![allow(clippy::print_stdout, reason = "the example's output")]
 use std::collections::HashMap;
@@ -115,8 +115,8 @@ impl Options {
     }
 }
 
-/// Bytes per second at which the pool's threads read a large array, best of several passes.
-fn bandwidth() -> f64 {
+/// Bytes per second at which the pool's threads read a large array, of several passes.
+fn bandwidth() -> Vec<f64> {
     let data = vec![1u64; 64 << 20]; // 512 MiB, far beyond any cache
     let pass = || {
         let start = Instant::now();
@@ -124,7 +124,7 @@ fn bandwidth() -> f64 {
         black_box(sum);
         (data.len() * 8) as f64 / start.elapsed().as_secs_f64()
     };
-    (0..5).map(|_| pass()).fold(0., f64::max)
+    (0..5).map(|_| pass()).collect()
 }
 
 /// Seconds of the prompt and of each further token.
@@ -168,15 +168,16 @@ fn run(options: &Options) -> Result<()> {
     let prompt: Vec<u32> = (0..options.size("--prompt")).map(|i| (i * 7919 % options.size("--vocab")) as u32).collect();
     let output = options.size("--output").max(2);
     let mut times: Vec<(Vec<f64>, Vec<f64>)> = vec![Default::default(); networks.len()];
-    let mut rate = 0f64;
+    let mut rates = Vec::new();
     for _ in 0..options.size("--repeats") {
-        rate = rate.max(bandwidth());
         for ((_, model), (prefill, gaps)) in networks.iter().zip(&mut times) {
+            rates.extend(bandwidth());
             let (first, rest) = answer(model, &prompt, output)?;
             prefill.push(first);
             gaps.extend(rest);
         }
     }
+    let rate = median(&mut rates);
     for ((name, model), (prefill, gaps)) in networks.iter().zip(&mut times) {
         let count = models::Model::num_params(model);
         // every weight but the embedding table, of which one row is read

@@ -1,8 +1,8 @@
 //! The references: each operation composed of candle's differentiable operations.
 //!
-//! They define what the fused operations compute, in every float dtype and on every device, and they are the path taken for
-//! anything but f32 tensors on the CPU, and bf16 ones where a fused operation takes them. Only operations with a backward are used: candle's own fused `rms_norm`,
-//! `layer_norm`, `rope` and `softmax_last_dim` drop gradients silently (huggingface/candle#2168).
+//! They define what the fused operations compute, in every float dtype and on every device, and they are the path taken for anything
+//! but f32 tensors on the CPU, and bf16 ones where a fused operation takes them. Only operations with a backward are used: candle's
+//! own fused `rms_norm`, `layer_norm`, `rope` and `softmax_last_dim` drop gradients silently (huggingface/candle#2168).
 use candle_core::{D, DType, Result, Tensor, bail};
 
 use crate::check;

@@ -8,8 +8,10 @@
 //! bundle(a, …)   shape [Σ n]    the pieces of g, in order         any number of arguments of any shape
 //! ```
 //! A stand-in must never be read: only the operation that made it may take it as an argument.
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use crate::element::{Element, with_element};
 use crate::tape::Gradients;
 
 /// A stand-in for `a + b` of equal shapes and formats.
@@ -41,7 +43,7 @@ impl CustomOp2 for Sum {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
         // of the summands' format, because their gradient is
-        let none = if matches!(s1, CpuStorage::BF16(_)) { CpuStorage::BF16(vec![]) } else { no_elements() };
+        let none = with_element!(s1.dtype(), T => T::storage(vec![]));
         Ok((none, l1.shape().clone()))
     }
 

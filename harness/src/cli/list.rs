@@ -208,7 +208,12 @@ fn tables() -> Listing {
 }
 
 fn probes() -> Listing {
-    named(&["probe"], &crate::measure::probes::names())
+    let all = crate::measure::probes::probes();
+    Listing {
+        header: &["probe", "measures"],
+        rows: all.iter().map(|probe| vec![probe.name().to_owned(), probe.about().to_owned()]).collect(),
+        json: all.iter().map(|probe| json!({"name": probe.name(), "about": probe.about()})).collect(),
+    }
 }
 
 fn named(header: &'static [&'static str], names: &[&str]) -> Listing {

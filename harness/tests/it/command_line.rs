@@ -118,6 +118,10 @@ fn lists_are_complete_and_exact() {
         assert!(!json(in_workspace(&["list", kind, "--format", "json"])).as_array().unwrap().is_empty(), "{kind}");
         assert!(stdout(in_workspace(&["list", kind])).lines().count() > 1, "{kind}");
     }
+    let probes = stdout(in_workspace(&["list", "probes"]));
+    for probe in harness::measure::probes() {
+        assert!(probes.lines().any(|line| line.starts_with(probe.name()) && line.contains(probe.about())), "{}", probe.name());
+    }
 }
 
 #[test]

@@ -260,7 +260,7 @@ fn losses(list: &mut List) {
 }
 
 fn residuals(list: &mut List) {
-    for (dims, rank) in [(&[1, 1][..], 1), (&[0, 6], 2), (&[2, 3, 17], 4), (&[300, 96], 5), (&[5, 64], 32)] {
+    for (dims, rank) in [(&[1, 1][..], 1), (&[0, 6], 2), (&[2, 3, 17], 4), (&[300, 96], 5), (&[5, 64], 32), (&[7, 200], 24)] {
         let d = dims[dims.len() - 1];
         list.add(
             format!("low_rank {dims:?} rank {rank}"),
@@ -274,7 +274,8 @@ fn residuals(list: &mut List) {
     }
 }
 
-/// Combinations of parts (with a ReLU behind one of them): weights (none, scalar, per feature), two summands, own map, no branch, one or two of unequal rank.
+/// Combinations of parts (with a ReLU behind one of them): weights (none, scalar, per feature), two summands, own map, no branch, one
+/// or two of unequal rank.
 fn merges(list: &mut List, dims: &'static [usize], d: usize, rank: usize) {
     for weights in [None, Some(vec![2]), Some(vec![2, d])] {
         for (two, own, branches) in [(false, false, 0), (true, false, 0), (false, true, 0), (true, true, 2), (false, false, 1)] {

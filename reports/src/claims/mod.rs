@@ -121,7 +121,7 @@ pub fn judge(study: &Study, claim: &Claim, paper: &Paper) -> Result<Finding, Rep
                 Expect::Identical => costs::identical(&arena, claim),
                 Expect::Stable => costs::stable(&arena, claim),
                 Expect::Activations => costs::activations(&arena, claim),
-                Expect::ClosedForm | Expect::Tasks => unreachable!("judged above: no metric, and so no arena, is theirs"),
+                Expect::ClosedForm | Expect::Tasks => unreachable!("returned above"),
             };
             let evidence =
                 if arena.family().is_empty() { found.evidence } else { format!("{}: {}", arena.family(), found.evidence) };

@@ -271,6 +271,8 @@ fn accept_replaces_changed_values_and_says_which() {
     let baseline = Records::new(vec![row("params_total", 100.0), row("weights_bytes", 400.0)]);
     let mut rows = timed(0.0, 10, 0, 0.001);
     rows.push(row("params_total", 110.0));
+    // What `gate` does not judge is no baseline either.
+    rows.push(Row { source: Source::Imported, subject: Some("s-imported".into()), ..row("params_total", 120.0) });
     let accepted = accept(&rules, &Records::new(rows), &baseline, "one more norm");
     assert_eq!(accepted.diff, ["params_total s-rw: 100 -> 110 (+10.0 %)"]);
     let kept: Vec<(&str, f64)> = accepted.rows.iter().map(|row| (row.metric.as_str(), row.value.unwrap())).collect();

@@ -174,6 +174,7 @@ fn flags_that_would_do_nothing_are_refused() {
     refused(&["--softmax-dtype", "model"], "--softmax-dtype model: expected weights in `bf16` or `f16`, found `f32`");
     refused(&["--unsafe-exec"], "--allow-code-execution");
     refused(&["--system", "Be brief."], "--system: expected --apply-chat-template beside it");
+    refused(&["--batch-size", "4"], "--batch-size: expected tasks on pictures, found `boolq`, which asks about texts");
     refused(&["--apply-chat-template"], "model `t`: expected a chat template, found none");
 }
 

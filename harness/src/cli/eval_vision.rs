@@ -160,7 +160,7 @@ fn plan(args: &Args, asked: &Asked, global: &Global) -> anyhow::Result<VisionPla
         split: args.images.split.clone(),
         on_bad_image: args.images.on_bad_image,
         max_pixels: args.images.max_pixels,
-        // Every picture is visited once a model; only several models would gain.
+        // Each model visits each picture once: a kept picture is read again by the next model only.
         cache_bytes: if args.model.len() > 1 { OpenOptions::default().cache_bytes } else { 0 },
     };
     let Some(data) = args.data.as_deref() else {
@@ -192,7 +192,7 @@ fn plan(args: &Args, asked: &Asked, global: &Global) -> anyhow::Result<VisionPla
         real_labels: args.images.real_labels.as_deref().map(RealLabels::read).transpose()?,
         limit: args.limit,
         batch_size,
-        // The forward pass uses every thread by turns; one more decodes meanwhile.
+        // Decoding goes on beside the forward pass, which uses every thread but not all the time.
         workers: (global.thread_count() / 2).max(1),
         device: global.device()?,
     })

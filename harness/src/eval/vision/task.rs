@@ -29,6 +29,29 @@ pub struct VisionTask {
 /// What every specification of this module names as its definition.
 pub const DEFINITION: &str = "vision";
 
+/// Ten of ImageNet's classes.
+pub const IMAGENETTE: VisionTask = VisionTask {
+    name: "imagenette",
+    classes: &[
+        "n01440764",
+        "n02102040",
+        "n02979186",
+        "n03000684",
+        "n03028079",
+        "n03394916",
+        "n03417042",
+        "n03425413",
+        "n03445777",
+        "n03888257",
+    ],
+    num_classes: 10,
+    hub: ("frgfm/imagenette", Some("160px")),
+    split: "validation",
+    num_docs: 3_925,
+    licence: "ImageNet terms of access",
+    reference: "fast.ai Imagenette2, 160 pixels",
+};
+
 /// Every task; the order decides between sets that fit several.
 pub const TASKS: [VisionTask; 3] = [
     VisionTask {
@@ -41,27 +64,7 @@ pub const TASKS: [VisionTask; 3] = [
         licence: "no formal licence; research use, cite Krizhevsky 2009",
         reference: "He et al. 2016, section 4.2",
     },
-    VisionTask {
-        name: "imagenette",
-        classes: &[
-            "n01440764",
-            "n02102040",
-            "n02979186",
-            "n03000684",
-            "n03028079",
-            "n03394916",
-            "n03417042",
-            "n03425413",
-            "n03445777",
-            "n03888257",
-        ],
-        num_classes: 10,
-        hub: ("frgfm/imagenette", Some("160px")),
-        split: "validation",
-        num_docs: 3_925,
-        licence: "ImageNet terms of access",
-        reference: "fast.ai Imagenette2, 160 pixels",
-    },
+    IMAGENETTE,
     VisionTask {
         name: "imagenet1k",
         classes: &[],
@@ -95,7 +98,7 @@ impl VisionTask {
         classes.iter().any(|class| self.classes.contains(&class.as_str()))
     }
 
-    fn holds_every_class(&self, classes: &[String]) -> bool {
+    pub(super) fn holds_every_class(&self, classes: &[String]) -> bool {
         classes
             .iter()
             .all(|class| if self.classes.is_empty() { is_synset(class) } else { self.classes.contains(&class.as_str()) })

@@ -182,7 +182,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     global.check_scores_are_f32()?;
     if args.verify {
         if global.dtype() != DType::F32 {
-            bail!("--dtype: expected `f32` with --verify, whose answers were stored in it, found another");
+            bail!("--dtype: expected `f32` with --verify, whose answers were stored in it, found `{}`", word(global.dtype()));
         }
         return report_verification(&verify::run(&global.device()?)?, global);
     }
@@ -297,12 +297,17 @@ fn softmax(asked: SoftmaxFlag, dtype: DType) -> anyhow::Result<Softmax> {
     match (asked, dtype) {
         (SoftmaxFlag::F32, _) => Ok(Softmax::F32),
         (SoftmaxFlag::Model, DType::BF16 | DType::F16) => Ok(Softmax::Model),
-        (SoftmaxFlag::Model, _) => {
-            let found = format!("{dtype:?}").to_lowercase();
-            Err(anyhow!("--softmax-dtype model: expected weights in `bf16` or `f16`, found `{found}`: nothing is rounded to it"))
-                .hint("load the weights in their own type: --dtype bf16")
-        }
+        (SoftmaxFlag::Model, _) => Err(anyhow!(
+            "--softmax-dtype model: expected weights in `bf16` or `f16`, found `{}`: nothing is rounded to it",
+            word(dtype)
+        ))
+        .hint("load the weights in their own type: --dtype bf16"),
     }
+}
+
+/// A dtype as the command line writes it.
+fn word(dtype: DType) -> String {
+    format!("{dtype:?}").to_lowercase()
 }
 
 /// Documents for `--model` without `--data`: the hub when the first data set can be reached or is cached, else the bundled samples with the reason.
@@ -526,7 +531,18 @@ fn report_verification(verification: &Verification, global: &Global) -> anyhow::
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use clap::CommandFactory as _;
+
+    /// A default written by hand gave pictures of at most 0 pixels.
+    #[test]
+    fn a_suite_by_name_has_the_command_lines_defaults() {
+        let ours = Args::of_suite("llm", Path::new("o")).unwrap();
+        let cli = <crate::cli::Cli as clap::Parser>::parse_from(["harness", "eval", "--suite", "llm", "--out", "o"]);
+        let crate::cli::Command::Eval(typed) = cli.command else { panic!("not eval") };
+        assert_eq!(format!("{ours:?}"), format!("{typed:?}"));
+        assert_eq!(ours.images.max_pixels, images::DEFAULT_MAX_PIXELS);
+    }
 
     #[test]
     fn verification_takes_no_flag_that_it_would_ignore() {

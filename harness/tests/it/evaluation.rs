@@ -184,7 +184,7 @@ fn verification_says_what_this_build_was_compared_with() {
     let text = stdout(project.harness(&["eval", "--verify"]));
     assert!(text.contains("boolq, 0-shot") && text.contains("this build gives what lm-evaluation-harness 0.4.13"), "{text}");
     assert!(stderr(project.harness(&["eval", "--verify", "--limit", "2"]), 2).contains("cannot be used with"));
-    assert!(stderr(project.harness(&["eval", "--verify", "--dtype", "bf16"]), 2).contains("--dtype: expected `f32`"));
+    assert!(stderr(project.harness(&["eval", "--verify", "--dtype", "bf16"]), 2).contains("stored in it, found `bf16`"));
     assert!(stderr(project.harness(&["eval", "--verify", "--numerics", "bf16"]), 2).contains("--numerics"));
     assert!(stderr(project.harness(&["eval", "--verify", "--device", "tpu"]), 2).contains("found `tpu`"));
 }

@@ -3,6 +3,7 @@
 use anyhow::{anyhow, bail};
 use tasks::{DatasetFacts, MetricSpec, OutputKind, TaskSpec};
 
+use crate::data::images::layout::same_split;
 use crate::error::Hint as _;
 
 /// A set of classes that scores can be compared on.
@@ -164,10 +165,10 @@ pub fn spec(task: Option<&VisionTask>, name: &str, split: Option<&str>, num_clas
             hub: task.map(|task| task.hub.0.to_owned()),
             config: task.and_then(|task| task.hub.1.map(str::to_owned)),
             revision: None,
-            split,
             fewshot_split: None,
             licence: task.map_or("the set's own", |task| task.licence).to_owned(),
-            num_docs: task.map(|task| task.num_docs),
+            num_docs: task.filter(|task| same_split(&split, task.split)).map(|task| task.num_docs),
+            split,
         },
         needs_executor: false,
         reference: task.map_or("", |task| task.reference).to_owned(),
@@ -205,6 +206,12 @@ mod tests {
         let error = |classes: &[&str], asked: &str| task_of(classes, &[asked]).unwrap_err().to_string();
         assert_eq!(error(&numbers[..2], "cifar10"), "expected the 10 classes of task `cifar10`, found 2");
         assert_eq!(error(&numbers, "imagenette"), "expected the 10 classes of task `imagenette`, found 1000");
+    }
+
+    #[test]
+    fn the_published_number_of_pictures_is_that_of_the_evaluated_split() {
+        let num_docs = |split| spec(Some(&IMAGENETTE), "imagenette", split, 10).dataset.num_docs;
+        assert_eq!([None, Some("val"), Some("train")].map(num_docs), [Some(3_925), Some(3_925), None]);
     }
 
     #[test]

@@ -36,13 +36,6 @@ impl ImageModelConfig {
         }
     }
 
-    /// The residual connection.
-    pub fn residual(&self) -> &ResidualConfig {
-        match self {
-            Self::Resnet(config) => &config.residual,
-        }
-    }
-
     /// Replaces the residual connection.
     pub fn set_residual(&mut self, residual: ResidualConfig) {
         match self {
@@ -88,13 +81,6 @@ impl ModelConfig {
     pub fn validate(&self) -> Result<()> {
         match self {
             Self::Decoder(config) => config.validate(),
-        }
-    }
-
-    /// The residual connection.
-    pub fn residual(&self) -> &ResidualConfig {
-        match self {
-            Self::Decoder(config) => &config.residual,
         }
     }
 

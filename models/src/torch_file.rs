@@ -76,7 +76,9 @@ fn read_legacy(mut reader: BufReader<File>) -> candle_core::Result<BTreeMap<Stri
         if u64::from_le_bytes(count) != info.storage_size as u64 {
             candle_core::bail!("storage `{key}`: expected {} elements, found {}", info.storage_size, u64::from_le_bytes(count));
         }
-        let length = (info.storage_size * info.dtype.size_in_bytes()) as u64;
+        let Some(length) = (info.storage_size as u64).checked_mul(info.dtype.size_in_bytes() as u64) else {
+            candle_core::bail!("storage `{key}`: expected a size that memory can hold, found {} elements", info.storage_size);
+        };
         let mut bytes = Vec::new();
         (&mut reader).take(length).read_to_end(&mut bytes)?;
         if bytes.len() as u64 != length {
@@ -138,9 +140,65 @@ fn tensor(info: &TensorInfo, storages: &BTreeMap<String, Vec<u8>>) -> candle_cor
     }
     // candle gives the offset of this layout in bytes.
     let start = info.layout.start_offset();
-    let length = info.layout.shape().elem_count() * info.dtype.size_in_bytes();
-    let Some(bytes) = bytes.get(start..start + length) else {
-        candle_core::bail!("{}: expected {length} bytes from {start}, found {}", info.name, bytes.len());
+    let dims = info.layout.shape().dims();
+    let length = dims.iter().try_fold(info.dtype.size_in_bytes(), |length, &dim| length.checked_mul(dim));
+    let end = length.and_then(|length| length.checked_add(start));
+    let Some(bytes) = end.and_then(|end| bytes.get(start..end)) else {
+        candle_core::bail!("{}: expected the bytes of {dims:?} values from {start}, found {}", info.name, bytes.len());
     };
-    Tensor::from_raw_buffer(bytes, info.dtype, info.layout.shape().dims(), &Device::Cpu)
+    Tensor::from_raw_buffer(bytes, info.dtype, dims, &Device::Cpu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Python's `number` in eight bytes.
+    fn long(number: u64) -> Vec<u8> {
+        [&[0x8a, 8][..], &number.to_le_bytes()].concat()
+    }
+
+    fn text(text: &str) -> Vec<u8> {
+        [&[b'X'][..], &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat()
+    }
+
+    /// A tuple of 32-bit numbers.
+    fn tuple(numbers: [i32; 2]) -> Vec<u8> {
+        [&b"("[..], &numbers.map(|number| [&[b'J'][..], &number.to_le_bytes()].concat()).concat(), b"t"].concat()
+    }
+
+    /// A file of one f64 matrix `w` in one storage whose values are `bytes`.
+    fn legacy(elements: u64, offset: u64, size: [i32; 2], stride: [i32; 2], bytes: &[u8]) -> tempfile::NamedTempFile {
+        let pickle = |parts: &[&[u8]]| [&[0x80, 2][..], &parts.concat(), b"."].concat();
+        let storage: [&[u8]; 8] =
+            [b"(", &text("storage"), b"ctorch\nDoubleStorage\n", &text("0"), &text("cpu"), &long(elements), b"N", b"tQ"];
+        let arguments: [&[u8]; 5] = [&storage.concat(), &long(offset), &tuple(size), &tuple(stride), b"tR"];
+        let object = [&b"}("[..], &text("w"), b"ctorch._utils\n_rebuild_tensor_v2\n(", &arguments.concat(), b"u"].concat();
+        let keys = [&b"]("[..], &text("0"), b"e"].concat();
+        let parts = [&LEGACY_MAGIC[..], &pickle(&[&long(1001)]), &pickle(&[b"}"]), &pickle(&[&object]), &pickle(&[&keys])];
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [&parts.concat(), &elements.to_le_bytes()[..], bytes].concat()).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_matrix_of_the_old_format_is_read_from_its_offset() {
+        let bytes: Vec<u8> = (0..5).flat_map(|value| f64::from(value).to_le_bytes()).collect();
+        let file = legacy(5, 1, [2, 2], [2, 1], &bytes);
+        assert_eq!(read(file.path()).unwrap()["w"].to_vec2::<f64>().unwrap(), [[1.0, 2.0], [3.0, 4.0]]);
+    }
+
+    /// The byte counts of such files overflowed.
+    #[test]
+    fn sizes_beyond_all_memory_are_refused() {
+        let error = |elements, size, stride| read(legacy(elements, 0, size, stride, &[0; 8]).path()).unwrap_err().to_string();
+        let of_storage = error(1 << 61, [1, 1], [1, 1]);
+        assert!(
+            of_storage.contains("storage `0`: expected a size that memory can hold, found 2305843009213693952"),
+            "{of_storage}"
+        );
+        // 2³¹ − 1 rows of 2³⁰ values of 8 bytes
+        let of_tensor = error(1, [i32::MAX, 1 << 30], [1 << 30, 1]);
+        assert!(of_tensor.contains("w: expected the bytes of [2147483647, 1073741824] values from 0, found 8"), "{of_tensor}");
+    }
 }

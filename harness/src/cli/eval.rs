@@ -1,10 +1,11 @@
 //! `eval`: ask tasks of models and score the answers.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
 use candle_core::DType;
-use clap::ValueEnum;
+use clap::{FromArgMatches as _, ValueEnum};
 use tasks::Profile;
 
 use super::{Exit, Format, Global, output};
@@ -153,30 +154,10 @@ pub struct Args {
 
 impl Args {
     /// `--suite NAME --out DIR`, everything else at its default.
-    fn of_suite(suite: &str, out: &Path) -> Self {
-        Self {
-            suite: Some(suite.to_owned()),
-            task: Vec::new(),
-            model: Vec::new(),
-            data: None,
-            limit: None,
-            num_fewshot: None,
-            profile: ProfileFlag::Canonical,
-            apply_chat_template: false,
-            system: None,
-            fewshot_as_multiturn: false,
-            seed: Vec::new(),
-            max_memory: None,
-            allow_code_execution: false,
-            unsafe_exec: false,
-            softmax_dtype: SoftmaxFlag::F32,
-            shard: None,
-            verify: false,
-            no_cache: false,
-            out: Some(out.to_owned()),
-            dry_run: false,
-            images: super::eval_vision::ImageArgs::default(),
-        }
+    fn of_suite(suite: &str, out: &Path) -> anyhow::Result<Self> {
+        let command = <Self as clap::Args>::augment_args(clap::Command::new("eval").no_binary_name(true));
+        let words = [OsStr::new("--suite"), OsStr::new(suite), OsStr::new("--out"), out.as_os_str()];
+        Ok(Self::from_arg_matches(&command.try_get_matches_from(words)?)?)
     }
 }
 
@@ -185,7 +166,7 @@ impl Args {
 /// # Errors
 /// As [`run`].
 pub(super) fn evaluate_suite(suite: &str, out: &Path, global: &Global) -> anyhow::Result<()> {
-    let plan = plan(&Args::of_suite(suite, out), global)?;
+    let plan = plan(&Args::of_suite(suite, out)?, global)?;
     let started = provenance::utc_now();
     let mut evaluation = evaluate(&plan)?;
     evaluation.conclude()?;
@@ -201,15 +182,15 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     global.check_scores_are_f32()?;
     if args.verify {
         if global.dtype() != DType::F32 {
-            bail!("--dtype: expected `f32` with --verify, whose answers were stored in it, found another");
+            bail!("--dtype: expected `f32` with --verify, whose answers were stored in it, found `{}`", word(global.dtype()));
         }
         return report_verification(&verify::run(&global.device()?)?, global);
     }
-    if let Some(asked) = super::eval_vision::asked(args)? {
+    if let Some(asked) = super::eval_vision::asked(args, global)? {
         return super::eval_vision::run(args, &asked, global);
     }
     let plan = plan(args, global)?;
-    let out = args.out.clone().unwrap_or_else(|| default_out(args, &plan));
+    let out = args.out.clone().unwrap_or_else(|| default_out(args, plan.suite.as_deref(), global));
     if args.dry_run {
         output::data(&describe(&plan, &out)?)?;
         return Ok(Exit::Fine);
@@ -255,11 +236,7 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
     let suite = args.suite.as_deref().map(load_suite).transpose()?;
     let asked: Vec<TaskRequest> = match &suite {
         Some(suite) => suite_tasks(suite, args)?,
-        None => args
-            .task
-            .iter()
-            .map(|task| request(args, &SuiteTask { name: task.clone(), num_fewshot: None, limit: None, requires: None }))
-            .collect(),
+        None => named_tasks(args),
     };
     let profile = match args.profile {
         ProfileFlag::Canonical => Profile::Canonical,
@@ -320,12 +297,17 @@ fn softmax(asked: SoftmaxFlag, dtype: DType) -> anyhow::Result<Softmax> {
     match (asked, dtype) {
         (SoftmaxFlag::F32, _) => Ok(Softmax::F32),
         (SoftmaxFlag::Model, DType::BF16 | DType::F16) => Ok(Softmax::Model),
-        (SoftmaxFlag::Model, _) => {
-            let found = format!("{dtype:?}").to_lowercase();
-            Err(anyhow!("--softmax-dtype model: expected weights in `bf16` or `f16`, found `{found}`: nothing is rounded to it"))
-                .hint("load the weights in their own type: --dtype bf16")
-        }
+        (SoftmaxFlag::Model, _) => Err(anyhow!(
+            "--softmax-dtype model: expected weights in `bf16` or `f16`, found `{}`: nothing is rounded to it",
+            word(dtype)
+        ))
+        .hint("load the weights in their own type: --dtype bf16"),
     }
+}
+
+/// A dtype as the command line writes it.
+fn word(dtype: DType) -> String {
+    format!("{dtype:?}").to_lowercase()
 }
 
 /// Documents for `--model` without `--data`: the hub when the first data set can be reached or is cached, else the bundled samples with the reason.
@@ -371,7 +353,17 @@ pub(super) fn load_suite(name: &str) -> anyhow::Result<SuiteConfig> {
     SuiteConfig::load(&path, &[])
 }
 
-fn suite_tasks(suite: &SuiteConfig, args: &Args) -> anyhow::Result<Vec<TaskRequest>> {
+/// The tasks of the command line.
+pub(super) fn named_tasks(args: &Args) -> Vec<TaskRequest> {
+    let named = |task: &String| SuiteTask { name: task.clone(), num_fewshot: None, limit: None, requires: None };
+    args.task.iter().map(|task| request(args, &named(task))).collect()
+}
+
+/// A suite's tasks, or those of them that the command line names.
+///
+/// # Errors
+/// A name that is none of the suite's.
+pub(super) fn suite_tasks(suite: &SuiteConfig, args: &Args) -> anyhow::Result<Vec<TaskRequest>> {
     for name in &args.task {
         if !suite.tasks.iter().any(|task| task.name == *name) {
             let names: Vec<&str> = suite.tasks.iter().map(|task| task.name.as_str()).collect();
@@ -405,13 +397,14 @@ fn suite_subjects(suite: &SuiteConfig, seeds: &[u64]) -> anyhow::Result<Vec<Subj
     suite.subjects.iter().map(subject).collect()
 }
 
-fn default_out(args: &Args, plan: &Plan) -> PathBuf {
-    let name = match &plan.suite {
+/// Where results go unless told: below the runs directory, by suite or tasks.
+pub(super) fn default_out(args: &Args, suite: Option<&str>, global: &Global) -> PathBuf {
+    let name = match suite {
         Some(suite) => format!("_suites/{suite}"),
         None => format!("_evals/{}", args.task.join("+")),
     };
     let shard = args.shard.map(Shard::numbers).map(|(number, of)| format!("-shard-{number}-of-{of}"));
-    plan.runs_dir.join(name + &shard.unwrap_or_default())
+    global.runs_dir.join(name + &shard.unwrap_or_default())
 }
 
 fn subject_name(subject: &Subject) -> String {
@@ -538,7 +531,18 @@ fn report_verification(verification: &Verification, global: &Global) -> anyhow::
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use clap::CommandFactory as _;
+
+    /// A default written by hand gave pictures of at most 0 pixels.
+    #[test]
+    fn a_suite_by_name_has_the_command_lines_defaults() {
+        let ours = Args::of_suite("llm", Path::new("o")).unwrap();
+        let cli = <crate::cli::Cli as clap::Parser>::parse_from(["harness", "eval", "--suite", "llm", "--out", "o"]);
+        let crate::cli::Command::Eval(typed) = cli.command else { panic!("not eval") };
+        assert_eq!(format!("{ours:?}"), format!("{typed:?}"));
+        assert_eq!(ours.images.max_pixels, images::DEFAULT_MAX_PIXELS);
+    }
 
     #[test]
     fn verification_takes_no_flag_that_it_would_ignore() {

@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
+use candle_core::DType;
+use records::Tier;
 use serde_json::json;
 
-use super::eval::{Args, load_suite};
-use super::{Exit, Format, Global, output};
+use super::eval::{Args, ProfileFlag, SoftmaxFlag, default_out, load_suite, named_tasks, report, suite_tasks};
+use super::{Exit, Global, output};
 use crate::data::hub::{self, HubError, Repository};
 use crate::data::images::{ImageSet, OnBadImage, OpenOptions};
 use crate::error::Hint as _;
-use crate::eval::files;
+use crate::eval::runner::TaskRequest;
 use crate::eval::vision::{self, Classifier, TASKS, VisionPlan, classes, score::RealLabels};
 use crate::provenance;
 use crate::run::RunDirectory;
@@ -20,7 +22,7 @@ use crate::run::RunDirectory;
 const BATCH_SIZE: usize = 50;
 
 /// Flags that only image tasks read.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Image tasks")]
 pub struct ImageArgs {
     /// Split of the pictures, where the set has several (`val`, `test`, …)
@@ -46,35 +48,74 @@ pub struct ImageArgs {
     pub real_labels: Option<PathBuf>,
 }
 
+impl ImageArgs {
+    /// The flags that are not at their default, by name.
+    fn given(&self) -> impl Iterator<Item = &'static str> {
+        given([
+            ("--split", self.split.is_some()),
+            ("--on-bad-image", self.on_bad_image != OnBadImage::default()),
+            ("--max-pixels", self.max_pixels != images::DEFAULT_MAX_PIXELS),
+            ("--image-size", self.image_size.is_some()),
+            ("--batch-size", self.batch_size.is_some()),
+            ("--class-index", self.class_index.is_some()),
+            ("--real-labels", self.real_labels.is_some()),
+        ])
+    }
+}
+
+/// The flags that only tasks on texts read and that are not at their default, by name.
+fn text_flags(args: &Args, global: &Global) -> impl Iterator<Item = &'static str> {
+    given([
+        ("--num-fewshot", args.num_fewshot.is_some_and(|shots| shots > 0)),
+        ("--profile", args.profile != ProfileFlag::Canonical),
+        ("--apply-chat-template", args.apply_chat_template),
+        ("--system", args.system.is_some()),
+        ("--fewshot-as-multiturn", args.fewshot_as_multiturn),
+        ("--seed", !args.seed.is_empty()),
+        ("--max-memory", args.max_memory.is_some()),
+        ("--allow-code-execution", args.allow_code_execution),
+        ("--unsafe-exec", args.unsafe_exec),
+        ("--softmax-dtype", args.softmax_dtype != SoftmaxFlag::F32),
+        ("--shard", args.shard.is_some()),
+        ("--no-cache", args.no_cache),
+        ("--dtype", global.dtype() != DType::F32),
+    ])
+}
+
+fn given<const N: usize>(flags: [(&'static str, bool); N]) -> impl Iterator<Item = &'static str> {
+    flags.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag)
+}
+
 /// What was asked of pictures.
 #[derive(Debug)]
 pub struct Asked {
     suite: Option<String>,
-    tasks: Vec<String>,
-    limit: Option<usize>,
+    tasks: Vec<TaskRequest>,
 }
 
 /// The image tasks asked, or none when texts are asked.
 ///
 /// # Errors
-/// An unknown suite; image and text tasks together.
-pub fn asked(args: &Args) -> anyhow::Result<Option<Asked>> {
+/// An unknown suite; a task that it does not have; image and text tasks together; a flag that the tasks asked would ignore.
+pub fn asked(args: &Args, global: &Global) -> anyhow::Result<Option<Asked>> {
     let suite = args.suite.as_deref().map(load_suite).transpose()?;
-    let mut tasks = args.task.clone();
-    let mut limit = args.limit;
-    if let Some(suite) = &suite {
-        let chosen: Vec<_> = suite.tasks.iter().filter(|task| args.task.is_empty() || args.task.contains(&task.name)).collect();
-        tasks = chosen.iter().map(|task| task.name.clone()).collect();
-        limit = limit.or_else(|| chosen.iter().find_map(|task| task.limit));
-    }
-    let (pictures, texts): (Vec<&String>, Vec<&String>) = tasks.iter().partition(|task| vision::is_task(task));
+    let tasks = suite.as_ref().map_or_else(|| Ok(named_tasks(args)), |suite| suite_tasks(suite, args))?;
+    let (pictures, texts): (Vec<&TaskRequest>, Vec<&TaskRequest>) = tasks.iter().partition(|task| vision::is_task(&task.task));
     match (pictures.first(), texts.first()) {
-        (Some(_), None) => Ok(Some(Asked { suite: suite.map(|suite| suite.name), tasks, limit })),
         (Some(picture), Some(text)) => {
-            Err(anyhow!("expected tasks of one kind, found `{picture}`, which asks about pictures, and `{text}`"))
+            Err(anyhow!("expected tasks of one kind, found `{}`, which asks about pictures, and `{}`", picture.task, text.task))
                 .hint("evaluate them in two commands")
         }
-        _ => Ok(None),
+        (Some(picture), None) => match text_flags(args, global).next() {
+            Some(flag) => bail!("{flag}: expected tasks on texts, found `{}`, which asks about pictures", picture.task),
+            None => Ok(Some(Asked { suite: suite.map(|suite| suite.name), tasks })),
+        },
+        (None, text) => match (args.images.given().next(), text) {
+            (Some(flag), Some(text)) => {
+                bail!("{flag}: expected tasks on pictures, found `{}`, which asks about texts", text.task)
+            }
+            _ => Ok(None),
+        },
     }
 }
 
@@ -84,50 +125,34 @@ pub fn asked(args: &Args) -> anyhow::Result<Option<Asked>> {
 /// Unusable models or pictures, classes that do not fit, a full disk.
 pub fn run(args: &Args, asked: &Asked, global: &Global) -> anyhow::Result<Exit> {
     let started = provenance::utc_now();
-    if args.num_fewshot.is_some_and(|shots| shots > 0) {
-        bail!("--num-fewshot: expected 0 for image tasks, found {}", args.num_fewshot.unwrap_or(0));
-    }
-    let device = global.device()?;
     let plan = plan(args, asked, global)?;
     let models = args.model.iter().map(|model| load(model, args, global)).collect::<anyhow::Result<Vec<_>>>()?;
     if models.is_empty() {
         return Err(anyhow!("expected a model, found none"))
             .hint("name one with --model: a .safetensors, .pth or .th file, or a run of ours");
     }
-    let out = args.out.clone().unwrap_or_else(|| {
-        let name =
-            asked.suite.as_ref().map_or_else(|| format!("_evals/{}", asked.tasks.join("+")), |suite| format!("_suites/{suite}"));
-        global.runs_dir.join(name)
-    });
+    let out = args.out.clone().unwrap_or_else(|| default_out(args, asked.suite.as_deref(), global));
     if args.dry_run {
         output::data(&describe(&plan, &models, &out))?;
         return Ok(Exit::Fine);
     }
     let mut evaluation = vision::evaluate(&plan, &models)?;
     say_bad(&plan.set);
-    std::fs::create_dir_all(&out).with_context(|| format!("cannot create `{}`", out.display()))?;
+    // Rows of demo models never stand in a table of full-size results, nor do all rows of this evaluation then.
+    let is_demo = models.iter().any(|model| model.base.tier == Some(Tier::Demo));
     let facts = json!({
         "data": args.data,
+        "data_commit": plan.commit,
         "split": plan.set.split,
         "pictures": plan.set.len(),
         "undecodable": plan.set.bad(),
-        "tier": "full",
+        "tier": if is_demo { Tier::Demo } else { Tier::Full },
         "dtype": "f32",
         "transforms": models.iter().map(|model| json!({ "model": model.name, "transform": model.transform })).collect::<Vec<_>>(),
-        "device": format!("{device:?}").to_lowercase(),
+        "device": format!("{:?}", plan.device).to_lowercase(),
     });
     evaluation.settings = facts.as_object().cloned().unwrap_or_default();
-    let results = files::write(&evaluation, &out, &started, global.thread_count())?;
-    let report = out.join("report");
-    let runs = evaluation.models.iter().flat_map(|model| &model.runs).filter_map(|run| run.folder.clone());
-    let folders: Vec<PathBuf> = std::iter::once(out.join(records::store::RECORDS_FILE)).chain(runs).collect();
-    let summary = super::report::render(&folders, &report, asked.suite.as_deref())?;
-    match global.format {
-        Format::Json => output::json(&results)?,
-        Format::Text => output::data(&summary)?,
-    }
-    output::note(&format!("results: {}\nreport:  {}", out.join("results.json").display(), report.join("index.html").display()));
-    Ok(Exit::Fine)
+    report(&evaluation, &out, &started, global.thread_count(), global)
 }
 
 fn plan(args: &Args, asked: &Asked, global: &Global) -> anyhow::Result<VisionPlan> {
@@ -135,7 +160,7 @@ fn plan(args: &Args, asked: &Asked, global: &Global) -> anyhow::Result<VisionPla
         split: args.images.split.clone(),
         on_bad_image: args.images.on_bad_image,
         max_pixels: args.images.max_pixels,
-        // Every picture is visited once a model; only several models would gain.
+        // Each model visits each picture once: a kept picture is read again by the next model only.
         cache_bytes: if args.model.len() > 1 { OpenOptions::default().cache_bytes } else { 0 },
     };
     let Some(data) = args.data.as_deref() else {
@@ -143,14 +168,13 @@ fn plan(args: &Args, asked: &Asked, global: &Global) -> anyhow::Result<VisionPla
             .hint("name a folder in ImageFolder layout, a tar, or `hub` with --data");
     };
     let path = Path::new(data);
-    let (set, dataset_sha256) = if data == "hub" {
-        from_hub(asked, options, global)?
+    let (set, commit) = if data == "hub" {
+        let (set, commit) = from_hub(asked, options, global)?;
+        (set, Some(commit))
     } else if data == "bundled" {
         bail!("--data `bundled`: no pictures are bundled; expected a folder, a tar, or `hub`");
     } else {
-        let set = ImageSet::open(path, options)?;
-        let digest = set.digest()?;
-        (set, digest)
+        (ImageSet::open(path, options)?, None)
     };
     let beside = [path.parent().unwrap_or(Path::new("")), path].map(|folder| folder.join(classes::INDEX_FILE));
     let index = args.images.class_index.clone().or_else(|| beside.into_iter().find(|file| file.is_file()));
@@ -161,23 +185,24 @@ fn plan(args: &Args, asked: &Asked, global: &Global) -> anyhow::Result<VisionPla
     Ok(VisionPlan {
         suite: asked.suite.clone(),
         tasks: asked.tasks.clone(),
+        dataset_sha256: set.digest()?,
         set: Arc::new(set),
-        dataset_sha256,
+        commit,
         class_index: index.as_deref().map(classes::read_index).transpose()?,
         real_labels: args.images.real_labels.as_deref().map(RealLabels::read).transpose()?,
-        limit: asked.limit,
+        limit: args.limit,
         batch_size,
-        // The forward pass uses every thread by turns; one more decodes meanwhile.
+        // Decoding goes on beside the forward pass, which uses every thread but not all the time.
         workers: (global.thread_count() / 2).max(1),
         device: global.device()?,
     })
 }
 
-/// The pictures of the one task asked, through the hub's cache.
+/// The pictures of the one task asked, through the hub's cache, and the commit they are of.
 fn from_hub(asked: &Asked, options: OpenOptions, global: &Global) -> anyhow::Result<(ImageSet, String)> {
-    let [name] = asked.tasks.as_slice() else {
-        return Err(anyhow!("--data `hub`: expected one task, found `{}`", asked.tasks.join("`, `")))
-            .hint("choose one with --task");
+    let [TaskRequest { task: name, .. }] = asked.tasks.as_slice() else {
+        let names: Vec<&str> = asked.tasks.iter().map(|task| task.task.as_str()).collect();
+        return Err(anyhow!("--data `hub`: expected one task, found `{}`", names.join("`, `"))).hint("choose one with --task");
     };
     let task = TASKS.iter().find(|task| task.name == *name).expect("image tasks only");
     let hub = hub::open(global.is_offline()).map_err(HubError::explain)?;
@@ -188,11 +213,10 @@ fn from_hub(asked: &Asked, options: OpenOptions, global: &Global) -> anyhow::Res
     if files.is_empty() {
         bail!("{repository}: expected parquet files of split `{split}`, found none");
     }
+    hub::check_parts(&files).with_context(|| format!("{repository}, split `{split}`"))?;
     let fetch = |file: &String| hub.get(&repository, "main", file).map_err(HubError::explain);
     let paths = files.iter().map(fetch).collect::<anyhow::Result<Vec<_>>>()?;
-    let set = ImageSet::open_parquet(name.clone(), &paths, &split, options)?;
-    let digest = set.digest()?;
-    Ok((set, digest))
+    Ok((ImageSet::open_parquet(name.clone(), &paths, &split, options)?, listing.commit))
 }
 
 fn load(model: &str, args: &Args, global: &Global) -> anyhow::Result<Classifier> {
@@ -236,5 +260,36 @@ fn say_bad(set: &ImageSet) {
     }
     if !bad.is_empty() {
         output::note(&format!("warning: {} of {} pictures could not be decoded and are not in the score", bad.len(), set.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::{CommandFactory as _, Parser as _};
+    use std::collections::BTreeSet;
+
+    /// Flags of texts were parsed and ignored for pictures, and the other way round.
+    #[test]
+    fn every_flag_is_of_texts_of_pictures_or_of_both() {
+        const BOTH: [&str; 9] = ["--suite", "--task", "--model", "--data", "--limit", "--out", "--dry-run", "--verify", "--help"];
+        let line = "harness eval --task t --num-fewshot 1 --profile compat --apply-chat-template --system s --fewshot-as-multiturn \
+                    --seed 1 --max-memory 1 --allow-code-execution --unsafe-exec --softmax-dtype model --shard 1/2 --no-cache \
+                    --dtype bf16 --split s --on-bad-image skip --max-pixels 1 --image-size 1 --batch-size 1 --class-index f \
+                    --real-labels f";
+        let cli = Cli::parse_from(line.split_whitespace());
+        let Command::Eval(args) = &cli.command else { panic!("not eval") };
+        let seen: BTreeSet<&str> = text_flags(args, &cli.global).chain(args.images.given()).chain(BOTH).collect();
+        let mut program = Cli::command();
+        program.build();
+        let flags = program.find_subcommand("eval").unwrap().get_arguments().filter(|flag| !flag.is_global_set());
+        let mut all: BTreeSet<String> = flags.map(|flag| format!("--{}", flag.get_long().unwrap())).collect();
+        all.insert("--dtype".to_owned());
+        assert_eq!(seen, all.iter().map(String::as_str).collect());
+
+        let cli = Cli::parse_from(["harness", "eval", "--task", "t"]);
+        let Command::Eval(args) = &cli.command else { panic!("not eval") };
+        assert_eq!(text_flags(args, &cli.global).chain(args.images.given()).next(), None);
     }
 }

@@ -316,7 +316,7 @@ pub(super) fn log_sum_exp(logits: &[f32]) -> (f64, usize) {
         }
     }
     let maximum = f64::from(logits[best]);
-    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - logits[best]).exp()).sum();
+    let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - maximum).exp()).sum();
     (maximum + sum.ln(), best)
 }
 

@@ -117,6 +117,7 @@ fn add(joined: &mut ShardFile, other: ShardFile) -> anyhow::Result<()> {
     if let (Some(commit), Some(other)) = (&joined.git_commit, &other.git_commit) {
         same("commit", commit.clone(), other.clone())?;
     }
+    joined.git_commit = joined.git_commit.take().or(other.git_commit);
     let (joined, other) = (&mut joined.evaluation, other.evaluation);
     same("suite", text(&joined.suite), text(&other.suite))?;
     same("profile", joined.profile.name().to_owned(), other.profile.name().to_owned())?;
@@ -253,11 +254,16 @@ mod tests {
 
     #[test]
     fn commits_are_compared_where_both_are_known() {
-        let commits = |a: Option<&str>, b: Option<&str>| {
-            let with = |number, commit: Option<&str>| ShardFile { git_commit: commit.map(str::to_owned), ..shard(number) };
-            join(vec![("a".into(), with(1, a)), ("b".into(), with(2, b))])
+        let commits = |commits: [Option<&str>; 3]| {
+            let with = |(at, commit): (usize, Option<&str>)| {
+                let git_commit = commit.map(str::to_owned);
+                (PathBuf::from("part"), ShardFile { git_commit, of: 3, ..shard(at + 1) })
+            };
+            join(commits.into_iter().enumerate().map(with).collect())
         };
-        assert!(commits(Some("1"), None).is_ok() && commits(Some("1"), Some("1")).is_ok());
-        assert!(format!("{:#}", commits(Some("1"), Some("2")).unwrap_err()).contains("commit: expected"));
+        assert!(commits([Some("1"), None, Some("1")]).is_ok());
+        for different in [[Some("1"), Some("2"), None], [None, Some("1"), Some("2")]] {
+            assert!(format!("{:#}", commits(different).unwrap_err()).contains("commit: expected 1, found 2"));
+        }
     }
 }

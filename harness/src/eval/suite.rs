@@ -428,7 +428,7 @@ fn ask_model(
                 }
             },
         };
-        let bar = progress_bar(&label, &request.task);
+        let bar = progress_bar(&format!("{label}: {}", request.task), 0, "requests");
         let mut evaluator =
             Evaluator::new(model, options).with_max_tok(memory.max_tok()).with_progress(Box::new(|answered, total| {
                 bar.set_length(total as u64);
@@ -464,10 +464,14 @@ fn ask_model(
     })
 }
 
-fn progress_bar(label: &str, task: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} requests  {per_sec}  {eta} left");
+/// A bar on stderr, drawn on a terminal only.
+///
+/// - `total`: 0 where it is not known yet. `what`: the things that are counted.
+pub(super) fn progress_bar(label: &str, total: usize, what: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+    let style =
+        ProgressStyle::with_template(&format!("{{prefix}} [{{bar:30}}] {{pos}}/{{len}} {what}  {{per_sec}}  {{eta}} left"));
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
-    bar.set_prefix(format!("{label}: {task}"));
+    bar.set_prefix(label.to_owned());
     bar
 }

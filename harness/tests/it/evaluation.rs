@@ -174,6 +174,7 @@ fn flags_that_would_do_nothing_are_refused() {
     refused(&["--softmax-dtype", "model"], "--softmax-dtype model: expected weights in `bf16` or `f16`, found `f32`");
     refused(&["--unsafe-exec"], "--allow-code-execution");
     refused(&["--system", "Be brief."], "--system: expected --apply-chat-template beside it");
+    refused(&["--batch-size", "4"], "--batch-size: expected tasks on pictures, found `boolq`, which asks about texts");
     refused(&["--apply-chat-template"], "model `t`: expected a chat template, found none");
 }
 
@@ -183,7 +184,7 @@ fn verification_says_what_this_build_was_compared_with() {
     let text = stdout(project.harness(&["eval", "--verify"]));
     assert!(text.contains("boolq, 0-shot") && text.contains("this build gives what lm-evaluation-harness 0.4.13"), "{text}");
     assert!(stderr(project.harness(&["eval", "--verify", "--limit", "2"]), 2).contains("cannot be used with"));
-    assert!(stderr(project.harness(&["eval", "--verify", "--dtype", "bf16"]), 2).contains("--dtype: expected `f32`"));
+    assert!(stderr(project.harness(&["eval", "--verify", "--dtype", "bf16"]), 2).contains("stored in it, found `bf16`"));
     assert!(stderr(project.harness(&["eval", "--verify", "--numerics", "bf16"]), 2).contains("--numerics"));
     assert!(stderr(project.harness(&["eval", "--verify", "--device", "tpu"]), 2).contains("found `tpu`"));
 }

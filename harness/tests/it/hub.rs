@@ -1,6 +1,6 @@
 //! The hub against a server on the loopback device: fetching, resuming, kinds of refusal, the cache, and a whole evaluation from it.
 
-mod server;
+pub(crate) mod server;
 
 use std::path::Path;
 use std::time::Duration;

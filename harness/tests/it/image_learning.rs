@@ -229,6 +229,25 @@ fn a_run_on_images_leaves_rows_with_best_and_last_accuracy() {
     assert!(stdout(project.train(&[])).contains("(was finished)"));
 }
 
+/// The classes' names were left out in silence when their file could not be read, and the set's own order taken for the network's.
+#[test]
+fn a_run_is_evaluated_by_its_own_classes_and_with_its_own_tier() {
+    let project = ImageProject::new();
+    stdout(project.train(&[]));
+    let run = project.only_run("runs");
+    let eval = || {
+        let mut command = harness(&["eval", "--task", "cifar10", "--split", "test", "--data", "set", "--out", "o"]);
+        command.current_dir(project.path("")).arg("--model").arg(&run);
+        command
+    };
+    stdout(eval());
+    let results: serde_json::Value = serde_json::from_slice(&std::fs::read(project.path("o/results.json")).unwrap()).unwrap();
+    assert_eq!((&results["provenance"]["tier"], &results["models"]["t"]["tasks"]["set"]["n"]), (&"demo".into(), &12.into()));
+    std::fs::remove_file(run.join("classes.json")).unwrap();
+    let error = stderr(eval(), 2);
+    assert!(error.contains("cannot load run") && error.contains("classes.json"), "{error}");
+}
+
 #[test]
 fn colours_are_learned() {
     let project = ImageProject::new();

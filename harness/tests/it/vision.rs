@@ -12,7 +12,8 @@ use polars::prelude::{DataFrame, IntoColumn as _, IntoSeries as _, NamedFrom as 
 use serde_json::Value;
 use stats::rng;
 
-use crate::support::harness;
+use crate::hub::server::{COMMIT, Quirk, Repositories, Server};
+use crate::support::{harness, stderr};
 
 /// Pictures a class.
 const PER_CLASS: usize = 3;
@@ -320,6 +321,70 @@ fn what_does_not_fit_is_one_clear_error() {
     std::fs::write(project.path("net.safetensors"), "no tensors").unwrap();
     let error = project.error(&["--task", "cifar10"]);
     assert!(error.contains("error:") && !error.contains("panicked"), "{error}");
+}
+
+#[test]
+fn flags_of_texts_are_refused_for_pictures() {
+    let project = Evaluated::new(&["bird", "cat"]);
+    for (flag, value) in [("--shard", "1/2"), ("--seed", "1"), ("--num-fewshot", "5"), ("--dtype", "bf16")] {
+        let error = project.error(&["--task", "cifar10", flag, value]);
+        assert!(
+            error.contains(&format!("{flag}: expected tasks on texts, found `cifar10`, which asks about pictures")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_suites_tasks_have_their_own_limits_and_those_without_pictures_are_named() {
+    let project = Evaluated::new(&["bird", "cat"]);
+    let suite = "name = \"s\"\n[[task]]\nname = \"imagenet1k\"\nlimit = 1\n[[task]]\nname = \"cifar10\"\nlimit = 4\n";
+    std::fs::write(project.path("s.toml"), suite).unwrap();
+    let said = stderr(project.eval(&["--suite", "s.toml"]), 0);
+    assert!(said.contains("not run: imagenet1k: missing: the pictures of `set` are those of `cifar10`"), "{said}");
+    let task = &results(&project.path("runs/_suites/s"))["models"]["net"]["tasks"]["cifar10"];
+    assert_eq!((&task["n"], &task["limit"]), (&4.into(), &4.into()));
+    project.eval(&["--suite", "s.toml", "--limit", "2", "--out", "o"]).assert().success();
+    assert_eq!(results(&project.path("o"))["models"]["net"]["tasks"]["cifar10"]["n"], 2);
+    let error = project.error(&["--suite", "s.toml", "--task", "cifar10,nosuch"]);
+    assert!(error.contains("--task `nosuch`: expected one of suite `s`: imagenet1k, cifar10"), "{error}");
+}
+
+#[test]
+fn a_folders_name_is_whole_and_its_width_that_of_the_heads_inputs() {
+    let project = Evaluated::new(&["bird", "cat"]);
+    std::fs::create_dir(project.path("resnet-v1.5")).unwrap();
+    std::fs::rename(project.path("net.safetensors"), project.path("resnet-v1.5/net.safetensors")).unwrap();
+    let mut command = harness(&["eval", "--task", "cifar10", "--model", "resnet-v1.5", "--data", "set", "--out", "o"]);
+    command.current_dir(project.folder.path()).assert().success();
+    assert!(results(&project.path("o"))["models"].get("resnet-v1.5").is_some());
+    let rows = records::read_rows(&project.path("o/records.jsonl")).unwrap().rows;
+    // A CIFAR network's three stages have 16, 32 and 64 channels.
+    assert!(!rows.is_empty() && rows.iter().all(|row| row.hidden_size == Some(64)));
+}
+
+#[test]
+fn pictures_of_the_hub_are_all_there_and_of_a_commit_that_is_recorded() {
+    let project = Evaluated::new(&["bird", "cat"]);
+    let classes = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+    write_parquet(&project.path("test.parquet"), &files("test", &classes), &classes);
+    let table = std::fs::read(project.path("test.parquet")).unwrap();
+    let eval = |parts: &[&str], out: &str| {
+        let mut repositories = Repositories::new();
+        let data = repositories.entry("datasets/uoft-cs/cifar10".to_owned()).or_default();
+        data.extend(parts.iter().map(|part| (format!("plain_text/test-{part}.parquet"), (table.clone(), Quirk::None))));
+        let server = Server::start(repositories);
+        let mut command = harness(&["eval", "--task", "cifar10", "--model", "net.safetensors", "--data", "hub", "--out", out]);
+        command.current_dir(project.folder.path()).env_remove("HF_HUB_OFFLINE");
+        let output = command.env("HF_ENDPOINT", server.address()).env("HF_HOME", project.path(&format!("home-{out}"))).output();
+        String::from_utf8(output.unwrap().stderr).unwrap()
+    };
+    let said = eval(&["00000-of-00001"], "a");
+    let results = results(&project.path("a"));
+    assert_eq!(results["models"]["net"]["tasks"]["cifar10"]["n"], 30, "{said}");
+    assert_eq!(results["provenance"]["data_commit"], COMMIT);
+    let error = eval(&["00000-of-00002"], "b");
+    assert!(error.contains("expected parts 0 to 1 of 2, found plain_text/test-00000-of-00002.parquet"), "{error}");
 }
 
 /// Right answers that the data set's notes state for a published network on the lossless test pictures.

@@ -80,10 +80,10 @@ fn llama_form(keys: &Keys, model_type: &str) -> Result<DecoderConfig> {
     let num_hidden_layers = keys.required("num_hidden_layers")?;
     let local = match model_type {
         // Every layer sees the window.
-        "mistral" => local_layers(keys, |_| Ok(true), num_hidden_layers)?,
+        "mistral" => local_layers(keys, keys.number("sliding_window")?, |_| Ok(true), num_hidden_layers)?,
         "qwen2" | "qwen3" if keys.flag("use_sliding_window")? == Some(true) => {
             let first = keys.number("max_window_layers")?.unwrap_or(0);
-            local_layers(keys, |layer| Ok(layer >= first), num_hidden_layers)?
+            local_layers(keys, keys.number("sliding_window")?, |layer| Ok(layer >= first), num_hidden_layers)?
         }
         _ => None,
     };
@@ -117,9 +117,14 @@ fn llama_form(keys: &Keys, model_type: &str) -> Result<DecoderConfig> {
     })
 }
 
-/// Local layers by `layer_types`, or by the family's rule where the config does not list them.
-pub(super) fn local_layers(keys: &Keys, rule: impl Fn(usize) -> Result<bool>, num_layers: usize) -> Result<Option<Local>> {
-    let Some(window) = keys.number("sliding_window")? else { return Ok(None) };
+/// Local layers by `layer_types`, or by the family's rule where the config does not list them; none without a window.
+pub(super) fn local_layers(
+    keys: &Keys,
+    window: Option<usize>,
+    rule: impl Fn(usize) -> Result<bool>,
+    num_layers: usize,
+) -> Result<Option<Local>> {
+    let Some(window) = window else { return Ok(None) };
     let listed = match keys.values.get("layer_types") {
         None | Some(Value::Null) => None,
         Some(Value::Array(types)) => Some(types),

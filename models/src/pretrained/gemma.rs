@@ -1,6 +1,6 @@
 //! `config.json` of Gemma 2, Gemma 3 (text) and Gemma 3n (text).
 //!
-//! Older Gemma 3 files leave out what equals the library's defaults; those are the constants here. Per kind of layer,
+//! Files of Gemma leave out what equals the library's defaults; those are the constants here. Per kind of layer,
 //! transformers 5 writes `rope_parameters.{full,sliding}_attention`, transformers 4 `rope_theta`, `rope_scaling` (of full layers)
 //! and `rope_local_base_freq`.
 
@@ -17,7 +17,7 @@ pub(super) fn gemma2(keys: &Keys) -> Result<DecoderConfig> {
     let mut config = common(keys)?;
     config.positions = rotary(keys, 10_000.0)?;
     // Layers 0, 2, 4, … are local.
-    config.extras.local = local_layers(keys, |layer| Ok(layer % 2 == 0), config.num_hidden_layers)?;
+    config.extras.local = local_layers(keys, window(keys, 4096)?, |layer| Ok(layer % 2 == 0), config.num_hidden_layers)?;
     Ok(config)
 }
 
@@ -26,14 +26,20 @@ pub(super) fn gemma3(keys: &Keys) -> Result<DecoderConfig> {
         return Err(keys.problem("use_bidirectional_attention", "false", "true"));
     }
     let pattern = keys.number("sliding_window_pattern")?.unwrap_or(6).max(1);
-    with_local_positions(keys, pattern)
+    with_local_positions(keys, pattern, 4096)
+}
+
+/// The window of local layers: the library's own where the file leaves the key out; none where it says `null`.
+fn window(keys: &Keys, default: usize) -> Result<Option<usize>> {
+    if keys.values.contains_key("sliding_window") { keys.number("sliding_window") } else { Ok(Some(default)) }
 }
 
 /// Full layers and local ones with a base of their own; every `pattern`-th layer is full.
-fn with_local_positions(keys: &Keys, pattern: usize) -> Result<DecoderConfig> {
+fn with_local_positions(keys: &Keys, pattern: usize, default_window: usize) -> Result<DecoderConfig> {
     let mut config = common(keys)?;
     config.extras.qk_norm = true;
-    config.extras.local = local_layers(keys, |layer| Ok((layer + 1) % pattern != 0), config.num_hidden_layers)?;
+    config.extras.local =
+        local_layers(keys, window(keys, default_window)?, |layer| Ok((layer + 1) % pattern != 0), config.num_hidden_layers)?;
     let by_kind = keys.table("rope_parameters")?;
     let of_kind = |kind: &str| by_kind.as_ref().map_or(Ok(None), |by_kind| by_kind.table(kind));
     let (full, sliding) = (of_kind("full_attention")?, of_kind("sliding_attention")?);
@@ -58,7 +64,7 @@ fn with_local_positions(keys: &Keys, pattern: usize) -> Result<DecoderConfig> {
 }
 
 pub(super) fn gemma3n(keys: &Keys) -> Result<DecoderConfig> {
-    let mut config = with_local_positions(keys, 5)?;
+    let mut config = with_local_positions(keys, 5, 512)?;
     let layers = config.num_hidden_layers;
     // Queries and keys are normed, and their scores not scaled.
     config.extras.query_scale = Some(1.0);

@@ -15,6 +15,10 @@ use candle_core::{Result, Tensor};
 
 use super::config::Published;
 
+/// Names of output matrices.
+pub(super) const HEADS: [&str; 4] =
+    ["lm_head.weight", "embed_out.weight", "language_model.lm_head.weight", "model.lm_head.weight"];
+
 /// Where one of our parameters comes from.
 #[derive(Debug, Default)]
 pub(super) struct Source {
@@ -90,11 +94,10 @@ impl<'a> Names<'a> {
             _ => (&["model.", "model.language_model.", "language_model.model.", ""], "embed_tokens.weight"),
         };
         let found = |prefix: &&&'static str| has(&format!("{prefix}{embedding}"));
-        let heads = ["lm_head.weight", "embed_out.weight", "language_model.lm_head.weight"];
         Self {
             published,
             prefix: prefixes.iter().find(found).unwrap_or(&prefixes[0]),
-            head: heads.into_iter().find(|name| has(name)).unwrap_or("lm_head.weight"),
+            head: HEADS.into_iter().find(|name| has(name)).unwrap_or(HEADS[0]),
         }
     }
 

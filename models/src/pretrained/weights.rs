@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::config::Published;
-use super::names::Names;
+use super::names::{HEADS, Names};
 use crate::error::{ModelError, Result, ShapeMismatch};
 use crate::params::ParamStore;
 use crate::tensor_file::TensorFile;
@@ -24,8 +24,6 @@ const IGNORED_SUFFIXES: [&str; 6] = [
     ".attention.bias",
     ".attention.masked_bias",
 ];
-/// Names of output matrices.
-const HEADS: [&str; 4] = ["lm_head.weight", "embed_out.weight", "language_model.lm_head.weight", "model.lm_head.weight"];
 
 pub(super) fn load(folder: &Path, published: &Published, params: &ParamStore) -> Result<()> {
     let mut shards = open_shards(folder)?;

@@ -50,18 +50,6 @@ pub fn load_resnet(path: &Path, dtype: DType, device: &Device) -> Result<LoadedR
     Ok(LoadedResNet { config, store })
 }
 
-/// Sets a network's parameters and running statistics from a published file. Nothing is changed unless everything fits.
-///
-/// # Errors
-/// A file of another network: where depth, width or classes differ that is said instead of a list of tensors.
-pub fn load_weights(store: &ParamStore, config: &ResNetConfig, path: &Path) -> Result<()> {
-    let tensors = read_state_dict(path)?;
-    if let Ok(found) = infer(path, &tensors) {
-        check_same_network(path, config, &found)?;
-    }
-    set_all(store, path, &tensors)
-}
-
 /// The tensors of a file under torchvision's names.
 ///
 /// # Errors
@@ -119,28 +107,13 @@ fn infer(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<ResNetConfig
     let has = |part: &str| tensors.keys().any(|name| name.contains(part));
     let block = if has(".conv3.") { BlockKind::Bottleneck } else { BlockKind::Basic };
     let shortcut = if has(".downsample.") { ShortcutKind::Projection } else { ShortcutKind::Padding };
-    let num_classes = dims("fc.weight")?[0];
+    let head = dims("fc.weight")?;
+    let [num_classes, _] = *head else {
+        return Err(no_resnet(format!("fc.weight: expected [classes, width], found {head:?}")));
+    };
     let config = ResNetConfig { depths, width, block, stem, shortcut, num_classes, ..ResNetConfig::resnet18() };
     config.validate().map_err(|error| no_resnet(error.to_string()))?;
     Ok(config)
-}
-
-fn check_same_network(path: &Path, expected: &ResNetConfig, found: &ResNetConfig) -> Result<()> {
-    let all_depths = |config: &ResNetConfig| (0..config.depths.len()).map(|at| config.stage_depth(at)).collect::<Vec<_>>();
-    let (a, b) = (all_depths(expected), all_depths(found));
-    let problem = if a != b || expected.block != found.block {
-        let name = |config: &ResNetConfig, depths: Vec<usize>| {
-            format!("{depths:?} {:?} blocks ({} layers)", config.block, config.num_layers()).to_lowercase()
-        };
-        format!("depths: expected {}, found {}", name(expected, a), name(found, b))
-    } else if expected.num_classes != found.num_classes {
-        format!("num_classes: expected {}, found {}", expected.num_classes, found.num_classes)
-    } else if expected.width != found.width {
-        format!("width: expected {}, found {}", expected.width, found.width)
-    } else {
-        return Ok(());
-    };
-    Err(ModelError::corrupt(path, format!("it holds another network: {problem}")))
 }
 
 fn set_all(store: &ParamStore, path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {

@@ -85,6 +85,17 @@ fn a_sliding_window_makes_layers_local() {
     assert_eq!((qwen2.max_position_embeddings, qwen2.attention_bias, qwen2.attention_output_bias), (24, true, false));
 }
 
+/// A Gemma file without the key was read as a network without local layers.
+#[test]
+fn gemmas_window_is_the_librarys_where_the_file_leaves_it_out() {
+    let local = |changes: Value| config_of(&with(llama_json(), changes)).unwrap().extras.local;
+    let gemma2 = |layers: &[bool]| Some(Local { window: 4096, layers: layers.to_vec(), theta: None });
+    assert_eq!(local(json!({"model_type": "gemma2", "hidden_act": null})), gemma2(&[true, false, true]));
+    assert_eq!(local(json!({"model_type": "gemma2", "hidden_act": null, "sliding_window": null})), None);
+    let gemma3 = local(json!({"model_type": "gemma3_text", "hidden_act": null})).unwrap();
+    assert_eq!((gemma3.window, gemma3.layers), (4096, vec![true; 3]));
+}
+
 #[test]
 fn what_would_be_computed_differently_is_refused_by_name() {
     for (changes, parts) in [

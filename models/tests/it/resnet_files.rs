@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use laurel::ResidualConfig;
 use models::params::is_buffer;
-use models::resnet::weights::{load_weights, read_state_dict};
+use models::resnet::weights::read_state_dict;
 use models::resnet::{ResNetConfig, ShortcutKind, load_resnet};
 use models::tensor_file::TensorFile;
 use models::{Mode, Model, ParamStore, ResNet};
@@ -137,27 +137,6 @@ fn a_saved_network_is_recognised_by_its_shapes() {
 }
 
 #[test]
-fn files_of_another_network_are_refused_in_one_sentence() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = saved(folder.path(), &ResNetConfig::cifar(2));
-    let refused = |config: ResNetConfig| {
-        let store = ParamStore::new(DType::F32, &Device::Cpu);
-        ResNet::new(&config, store.var_builder()).unwrap().init_weights(5).unwrap();
-        let before = store.digest().unwrap();
-        let error = load_weights(&store, &config, &path).unwrap_err().to_string();
-        assert_eq!(store.digest().unwrap(), before, "a refused file changed the network");
-        error
-    };
-    let error = refused(ResNetConfig::cifar(3));
-    let expected = "depths: expected [3, 3, 3] basic blocks (20 layers), found [2, 2, 2] basic blocks (14 layers)";
-    assert!(error.contains(expected) && error.contains("network.safetensors"), "{error}");
-    let error = refused(ResNetConfig { num_classes: 100, ..ResNetConfig::cifar(2) });
-    assert!(error.contains("num_classes: expected 100, found 10"), "{error}");
-    let error = refused(ResNetConfig { shortcut: ShortcutKind::Projection, ..ResNetConfig::cifar(2) });
-    assert!(error.contains("missing") && error.contains("layer2.0.downsample.0.weight"), "{error}");
-}
-
-#[test]
 fn a_variant_without_its_config_and_a_stranger_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let variant = ResNetConfig::cifar(1).with_residual(ResidualConfig::preset("rw", 1, 1).unwrap());
@@ -168,6 +147,25 @@ fn a_variant_without_its_config_and_a_stranger_are_refused() {
     std::fs::write(&other, b"no torch file at all").unwrap();
     let error = load_resnet(&other, DType::F32, &Device::Cpu).unwrap_err().to_string();
     assert!(error.contains("torch.save") && error.contains("other.pth"), "{error}");
+}
+
+#[test]
+fn a_file_whose_tensors_do_not_fit_together_is_refused_by_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = saved(folder.path(), &ResNetConfig::cifar(1));
+    let change = |change: &dyn Fn(&mut std::collections::HashMap<String, Tensor>)| {
+        let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+        change(&mut tensors);
+        let other = folder.path().join("other.safetensors");
+        candle_core::safetensors::save(&tensors, &other).unwrap();
+        load_resnet(&other, DType::F32, &Device::Cpu).unwrap_err().to_string()
+    };
+    let error = change(&|tensors| drop(tensors.remove("layer2.0.bn1.weight")));
+    assert!(error.contains("missing") && error.contains("layer2.0.bn1.weight"), "{error}");
+    // A scalar has no first axis to take the number of classes from.
+    let scalar = Tensor::new(1f32, &Device::Cpu).unwrap();
+    let error = change(&|tensors| drop(tensors.insert("fc.weight".to_owned(), scalar.clone())));
+    assert!(error.contains("not a ResNet: fc.weight: expected [classes, width], found []"), "{error}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub use cache::OfflineHub;
 pub use error::HubError;
 pub use model::{ModelId, fetch_model};
 pub use remote::RemoteHub;
-pub use rows::{SplitRows, fetch_rows, split_files};
+pub use rows::{SplitRows, check_parts, fetch_rows, split_files};
 pub use table::{parquet_rows, read_rows};
 
 /// Silence after which a transfer counts as stalled, when the environment names none.

@@ -145,7 +145,11 @@ fn numbers(rest: &str) -> Option<(usize, usize)> {
     if is_digest { Some((number.parse().ok()?, count.parse().ok()?)) } else { None }
 }
 
-fn check_parts(files: &[String]) -> anyhow::Result<()> {
+/// Checks that of numbered parts all are there.
+///
+/// # Errors
+/// What is there, when it is not all.
+pub fn check_parts(files: &[String]) -> anyhow::Result<()> {
     let of = |file: &String| {
         let stem = ENDINGS.iter().find_map(|ending| file.strip_suffix(ending))?;
         let at = stem.find("-of-")?;

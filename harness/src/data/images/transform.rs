@@ -112,10 +112,11 @@ impl ImageTransform {
         if !(0.0..=1.0).contains(&self.color_jitter) {
             return Some(("color_jitter", "0 to 1", self.color_jitter.to_string()));
         }
-        self.std
-            .iter()
-            .find(|&&deviation| deviation.is_nan() || deviation <= 0.0)
-            .map(|deviation| ("std", "numbers above 0", deviation.to_string()))
+        if let Some(mean) = self.mean.iter().find(|mean| !mean.is_finite()) {
+            return Some(("mean", "numbers", mean.to_string()));
+        }
+        let deviation = self.std.iter().find(|&&deviation| !(deviation.is_finite() && deviation > 0.0));
+        deviation.map(|deviation| ("std", "numbers above 0", deviation.to_string()))
     }
 
     /// The evaluated picture, `size × size`.
@@ -212,6 +213,18 @@ mod tests {
             assert!((0..8).any(|epoch| of(1, epoch, 3) != of(1, 0, 3)));
             assert!((0..8).any(|index| of(1, 2, index) != of(1, 2, 0)));
             assert_eq!((of(0, 0, 0).width(), of(0, 0, 0).height()), (transform.size, transform.size));
+        }
+    }
+
+    #[test]
+    fn means_and_deviations_are_finite_numbers() {
+        let key = |transform: ImageTransform| transform.invalid().map(|(key, ..)| key);
+        let base = ImageTransform::cifar;
+        assert_eq!(key(base()), None);
+        assert_eq!(key(ImageTransform { mean: [0.5, f32::NAN, 0.5], ..base() }), Some("mean"));
+        assert_eq!(key(ImageTransform { mean: [f32::NEG_INFINITY, 0.0, 0.0], ..base() }), Some("mean"));
+        for bad in [0.0, -1.0, f32::INFINITY, f32::NAN] {
+            assert_eq!(key(ImageTransform { std: [1.0, 1.0, bad], ..base() }), Some("std"), "{bad}");
         }
     }
 

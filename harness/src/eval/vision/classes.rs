@@ -13,7 +13,7 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow, bail};
 use serde_json::Value;
 
-use super::task::{IMAGENETTE_IN_IMAGENET, VisionTask, is_synset};
+use super::task::{IMAGENETTE, IMAGENETTE_IN_IMAGENET, VisionTask, is_synset};
 use crate::error::Hint as _;
 
 /// Name of the class index beside a set.
@@ -40,7 +40,7 @@ pub fn outputs(
     if let Some(names) = names {
         return among(names, "the classes that the model was trained on").hint("evaluate on the set the model was trained for");
     }
-    let is_named = |task: &VisionTask| classes.iter().all(|class| task.classes.contains(&class.as_str()));
+    let is_named = |task: &VisionTask| !task.classes.is_empty() && task.holds_every_class(classes);
     if let Some(task) = task.filter(|task| task.num_classes == outputs && is_named(task)) {
         return Ok(classes.iter().filter_map(|class| position(task.classes, class)).collect());
     }
@@ -48,9 +48,8 @@ pub fn outputs(
         return Ok((0..outputs as u32).collect());
     }
     if outputs == 1000 && classes.iter().all(|class| is_synset(class)) {
-        let imagenette = &super::TASKS[1];
-        if is_named(imagenette) {
-            let own = classes.iter().filter_map(|class| position(imagenette.classes, class));
+        if is_named(&IMAGENETTE) {
+            let own = classes.iter().filter_map(|class| position(IMAGENETTE.classes, class));
             return Ok(own.map(|at| IMAGENETTE_IN_IMAGENET[at as usize]).collect());
         }
         let Some(index) = index else {

@@ -19,7 +19,6 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use candle_core::Device;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use tasks::{DocScores, Profile};
 
@@ -27,7 +26,8 @@ pub use self::model::Classifier;
 use self::score::RealLabels;
 pub use self::task::{DEFINITION, TASKS, VisionTask, is_task};
 use super::results::{Evaluation, ModelOutcome, RunOutcome};
-use super::runner::{NotRun, Outcome, Sample, TaskResult};
+use super::runner::{NotRun, Outcome, Sample, TaskRequest, TaskResult};
+use super::suite::progress_bar;
 use crate::data::images::{ImageSet, Loader};
 
 /// What is evaluated on which pictures.
@@ -36,16 +36,18 @@ pub struct VisionPlan {
     /// Suite, if one was named.
     pub suite: Option<String>,
     /// Tasks asked; empty for whatever the set is.
-    pub tasks: Vec<String>,
+    pub tasks: Vec<TaskRequest>,
     /// The pictures.
     pub set: Arc<ImageSet>,
     /// Digest of the set.
     pub dataset_sha256: String,
+    /// The commit that pictures of the hub are of.
+    pub commit: Option<String>,
     /// Ids of the 1,000 classes in order, where a file names them.
     pub class_index: Option<Vec<String>>,
     /// Reassessed labels of the ImageNet validation pictures.
     pub real_labels: Option<RealLabels>,
-    /// First pictures only.
+    /// First pictures only, of a set that is none of the tasks asked; a task says its own.
     pub limit: Option<usize>,
     /// Pictures in a forward pass; changes no score.
     pub batch_size: usize,
@@ -61,7 +63,8 @@ pub struct VisionPlan {
 /// A set that fits none of the tasks asked, classes that do not fit a model, pictures that cannot be read.
 pub fn evaluate(plan: &VisionPlan, models: &[Classifier]) -> anyhow::Result<Evaluation> {
     let set = &plan.set;
-    let task = task::of_set(set.classes(), &plan.tasks).with_context(|| format!("cannot evaluate on `{}`", set.name))?;
+    let asked: Vec<&str> = plan.tasks.iter().map(|task| task.task.as_str()).collect();
+    let task = task::of_set(set.classes(), &asked).with_context(|| format!("cannot evaluate on `{}`", set.name))?;
     let name = task.map_or_else(|| set.name.clone(), |task| task.name.to_owned());
     let mut outcomes: Vec<ModelOutcome> = Vec::new();
     for model in models {
@@ -74,8 +77,11 @@ pub fn evaluate(plan: &VisionPlan, models: &[Classifier]) -> anyhow::Result<Eval
         )
         .with_context(|| format!("cannot evaluate model `{}` on `{}`", model.name, set.name))?;
         let mut tasks = vec![(name.clone(), classify(plan, model, task, &name, &outputs)?)];
-        for other in plan.tasks.iter().filter(|other| **other != name) {
-            tasks.push((other.clone(), Err(NotRun::Missing(format!("the pictures of `{}` are those of `{name}`", set.name)))));
+        for other in asked.iter().filter(|other| **other != name) {
+            tasks.push((
+                (*other).to_owned(),
+                Err(NotRun::Missing(format!("the pictures of `{}` are those of `{name}`", set.name))),
+            ));
         }
         let run = RunOutcome {
             chat: None,
@@ -116,10 +122,10 @@ fn classify(
     outputs: &[u32],
 ) -> anyhow::Result<Outcome> {
     let set = &plan.set;
-    let mut loader =
-        Loader::evaluate(Arc::clone(set), &model.transform, plan.batch_size, plan.limit, plan.workers, &plan.device)?;
-    let count = plan.limit.map_or(set.len(), |limit| limit.min(set.len()));
-    let bar = progress_bar(&format!("{}: {name}", model.name), count);
+    let limit = plan.tasks.iter().find(|asked| asked.task == name).map_or(plan.limit, |asked| asked.limit);
+    let mut loader = Loader::evaluate(Arc::clone(set), &model.transform, plan.batch_size, limit, plan.workers, &plan.device)?;
+    let count = limit.map_or(set.len(), |limit| limit.min(set.len()));
+    let bar = progress_bar(&format!("{}: {name}", model.name), count, "pictures");
     let (mut scores, mut samples) = (Vec::new(), Vec::new());
     while let Some(batch) = loader.next_batch()? {
         bar.inc(plan.batch_size as u64);
@@ -172,7 +178,7 @@ fn classify(
         fewshot_note: None,
         spec: task::spec(task, name, set.split.as_deref(), model.network.config().num_classes),
         num_fewshot: 0,
-        limit: plan.limit,
+        limit,
         aggregates: score::aggregate(&scores)?,
         failed: count - scores.len(),
         scores,
@@ -181,12 +187,4 @@ fn classify(
         samples,
         dataset_sha256: plan.dataset_sha256.clone(),
     })))
-}
-
-fn progress_bar(label: &str, count: usize) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(count as u64), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} pictures  {per_sec}  {eta} left");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
-    bar.set_prefix(label.to_owned());
-    bar
 }

@@ -11,6 +11,7 @@ use records::{Numerics, Row};
 use crate::config::ImageTrainConfig;
 use crate::data::images::ImageTransform;
 use crate::error::Hint as _;
+use crate::eval::model::folder_name;
 use crate::run::{CONFIG_FILE, RunDirectory};
 use crate::train::image_rows::base_row;
 
@@ -40,8 +41,8 @@ pub struct Classifier {
     pub base: Row,
 }
 
-/// Whether a path is a checkpoint that stands alone, or a folder of one.
-pub fn is_checkpoint(path: &Path) -> bool {
+/// Whether a path is a checkpoint that stands alone.
+fn is_checkpoint(path: &Path) -> bool {
     path.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| ENDINGS.contains(&extension))
 }
 
@@ -61,14 +62,16 @@ impl Classifier {
             Stem::Cifar => ImageTransform { size: image_size.unwrap_or(32), ..ImageTransform::cifar() },
             Stem::Imagenet => ImageTransform::imagenet(image_size.unwrap_or(224)),
         };
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        // A folder's name has no ending: `resnet-v1.5` is a whole one.
+        let of_file = || path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = if path.is_dir() { folder_name(path)? } else { of_file() };
         let base = Row {
             subject: Some(name.clone()),
             variant: Some(config.variant()),
             tier: Some(records::Tier::Full),
             model_family: Some("resnet".to_owned()),
             num_hidden_layers: Some(config.num_layers() as u64),
-            hidden_size: Some(config.width as u64),
+            hidden_size: Some(config.head_inputs() as u64),
             image_size: Some(preset.size as u64),
             dtype: Some("f32".to_owned()),
             numerics: Some(Numerics::F32),
@@ -105,8 +108,10 @@ impl Classifier {
         ResNet::new(shape, store.var_builder()).with_context(context)?;
         store.load(&checkpoint.evaluated_file()).with_context(context)?;
         let network = ResNet::new(shape, store.freeze()).and_then(|network| network.fold()).with_context(context)?;
-        let classes = std::fs::read_to_string(run.classes()).ok();
-        let classes = classes.map(|text| serde_json::from_str(&text)).transpose().with_context(context)?;
+        let names = run.classes();
+        let reading = || format!("cannot read the classes `{}`", names.display());
+        let text = std::fs::read_to_string(&names).with_context(reading).with_context(context)?;
+        let classes = serde_json::from_str(&text).with_context(reading).with_context(context)?;
         let mut transform = config.data.transform.clone();
         if let Some(size) = image_size {
             transform.resize = transform.resize * size / transform.size;
@@ -117,7 +122,7 @@ impl Classifier {
             params_total: store.num_params(),
             weights_digest: store.digest()?,
             network,
-            classes,
+            classes: Some(classes),
             seed: Some(config.seed),
             folder: Some(run.folder().to_owned()),
             base: Row { image_size: Some(transform.size as u64), ..base_row(&config, threads) },

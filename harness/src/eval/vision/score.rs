@@ -12,6 +12,8 @@ use anyhow::{Context as _, anyhow, bail};
 use tasks::metrics::stderr::mean_stderr;
 use tasks::{Aggregate, DocScores, MetricValue};
 
+use crate::eval::score::log_sum_exp;
+
 /// What one picture scored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
@@ -37,9 +39,7 @@ pub fn score(logits: &[f32], label: u32) -> anyhow::Result<Score> {
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
     order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
     order.truncate(5);
-    let most = logits.iter().fold(f64::NEG_INFINITY, |most, &logit| most.max(f64::from(logit)));
-    let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - most).exp()).sum();
-    Ok(Score { top: order, rank, cross_entropy: sum.ln() + most - f64::from(own) })
+    Ok(Score { top: order, rank, cross_entropy: log_sum_exp(logits).0 - f64::from(own) })
 }
 
 impl Score {

@@ -3,6 +3,7 @@
 use anyhow::{anyhow, bail};
 use tasks::{DatasetFacts, MetricSpec, OutputKind, TaskSpec};
 
+use crate::data::images::layout::same_split;
 use crate::error::Hint as _;
 
 /// A set of classes that scores can be compared on.
@@ -29,39 +30,42 @@ pub struct VisionTask {
 /// What every specification of this module names as its definition.
 pub const DEFINITION: &str = "vision";
 
+/// Ten of ImageNet's classes.
+pub const IMAGENETTE: VisionTask = VisionTask {
+    name: "imagenette",
+    classes: &[
+        "n01440764",
+        "n02102040",
+        "n02979186",
+        "n03000684",
+        "n03028079",
+        "n03394916",
+        "n03417042",
+        "n03425413",
+        "n03445777",
+        "n03888257",
+    ],
+    num_classes: 10,
+    hub: ("frgfm/imagenette", Some("160px")),
+    split: "validation",
+    num_docs: 3_925,
+    licence: "ImageNet terms of access",
+    reference: "fast.ai Imagenette2, 160 pixels",
+};
+
 /// Every task; the order decides between sets that fit several.
 pub const TASKS: [VisionTask; 3] = [
     VisionTask {
         name: "cifar10",
         classes: &["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
         num_classes: 10,
-        hub: ("uoft-cs/cifar10", None),
+        hub: ("uoft-cs/cifar10", Some("plain_text")),
         split: "test",
         num_docs: 10_000,
         licence: "no formal licence; research use, cite Krizhevsky 2009",
         reference: "He et al. 2016, section 4.2",
     },
-    VisionTask {
-        name: "imagenette",
-        classes: &[
-            "n01440764",
-            "n02102040",
-            "n02979186",
-            "n03000684",
-            "n03028079",
-            "n03394916",
-            "n03417042",
-            "n03425413",
-            "n03445777",
-            "n03888257",
-        ],
-        num_classes: 10,
-        hub: ("frgfm/imagenette", Some("160px")),
-        split: "validation",
-        num_docs: 3_925,
-        licence: "ImageNet terms of access",
-        reference: "fast.ai Imagenette2, 160 pixels",
-    },
+    IMAGENETTE,
     VisionTask {
         name: "imagenet1k",
         classes: &[],
@@ -95,7 +99,7 @@ impl VisionTask {
         classes.iter().any(|class| self.classes.contains(&class.as_str()))
     }
 
-    fn holds_every_class(&self, classes: &[String]) -> bool {
+    pub(super) fn holds_every_class(&self, classes: &[String]) -> bool {
         classes
             .iter()
             .all(|class| if self.classes.is_empty() { is_synset(class) } else { self.classes.contains(&class.as_str()) })
@@ -106,15 +110,13 @@ impl VisionTask {
 ///
 /// # Errors
 /// Folders of several tasks, a folder that no class is called like, a set of another task than asked.
-pub fn of_set(classes: &[String], asked: &[String]) -> anyhow::Result<Option<&'static VisionTask>> {
+pub fn of_set(classes: &[String], asked: &[&str]) -> anyhow::Result<Option<&'static VisionTask>> {
     if let Some(task) = TASKS.iter().find(|task| task.holds_every_class(classes)) {
-        if asked.is_empty() || asked.iter().any(|name| name == task.name) {
+        if asked.is_empty() || asked.contains(&task.name) {
             return Ok(Some(task));
         }
         // A set of Imagenette's classes may be asked for as a part of ImageNet.
-        if let Some(wider) =
-            TASKS.iter().find(|task| task.holds_every_class(classes) && asked.iter().any(|name| name == task.name))
-        {
+        if let Some(wider) = TASKS.iter().find(|task| task.holds_every_class(classes) && asked.contains(&task.name)) {
             return Ok(Some(wider));
         }
         bail!("expected a set of task `{}`, found the classes of `{}`", asked.join("`, `"), task.name);
@@ -126,10 +128,16 @@ pub fn of_set(classes: &[String], asked: &[String]) -> anyhow::Result<Option<&'s
         return Err(anyhow!("unknown class folder: `{unknown}` (the classes of `{}` are {known})", task.name))
             .hint("the layout is <split>/<class>/<file>; is this the right level, and is the folder called as the class is?");
     }
-    // Numbers are what parquet files without names have: they fit whatever task was asked.
+    // Numbers are what parquet files without names have, and ImageNet's are published under many: they fit the one task asked, if all are there.
     let is_numbered = classes.iter().enumerate().all(|(at, class)| class.parse() == Ok(at));
     match asked {
-        [name] if is_numbered || classes.len() == 1000 => Ok(TASKS.iter().find(|task| task.name == name)),
+        [name] if is_numbered || classes.len() == 1000 => {
+            let task = TASKS.iter().find(|task| task.name == *name);
+            match task.filter(|task| task.num_classes != classes.len()) {
+                Some(task) => bail!("expected the {} classes of task `{name}`, found {}", task.num_classes, classes.len()),
+                None => Ok(task),
+            }
+        }
         _ => Ok(None),
     }
 }
@@ -157,10 +165,10 @@ pub fn spec(task: Option<&VisionTask>, name: &str, split: Option<&str>, num_clas
             hub: task.map(|task| task.hub.0.to_owned()),
             config: task.and_then(|task| task.hub.1.map(str::to_owned)),
             revision: None,
-            split,
             fewshot_split: None,
             licence: task.map_or("the set's own", |task| task.licence).to_owned(),
-            num_docs: task.map(|task| task.num_docs),
+            num_docs: task.filter(|task| same_split(&split, task.split)).map(|task| task.num_docs),
+            split,
         },
         needs_executor: false,
         reference: task.map_or("", |task| task.reference).to_owned(),
@@ -176,7 +184,7 @@ mod tests {
     }
 
     fn task_of(classes: &[&str], asked: &[&str]) -> anyhow::Result<Option<&'static str>> {
-        of_set(&names(classes), &names(asked)).map(|task| task.map(|task| task.name))
+        of_set(&names(classes), asked).map(|task| task.map(|task| task.name))
     }
 
     #[test]
@@ -186,7 +194,24 @@ mod tests {
         assert_eq!(task_of(&["n01440764", "n01443537"], &["imagenet1k", "cifar10"]).unwrap(), Some("imagenet1k"));
         assert_eq!(task_of(TASKS[1].classes, &["imagenet1k"]).unwrap(), Some("imagenet1k"));
         assert_eq!(task_of(&["mine", "yours"], &[]).unwrap(), None);
-        assert_eq!(task_of(&["0", "1"], &["cifar10"]).unwrap(), Some("cifar10"));
+    }
+
+    #[test]
+    fn classes_without_names_fit_the_task_asked_when_all_are_there() {
+        let numbers: Vec<String> = (0..1000).map(|at| at.to_string()).collect();
+        let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+        assert_eq!(task_of(&numbers[..10], &["cifar10"]).unwrap(), Some("cifar10"));
+        assert_eq!(task_of(&numbers, &["imagenet1k"]).unwrap(), Some("imagenet1k"));
+        assert_eq!(task_of(&numbers[..10], &["cifar10", "imagenette"]).unwrap(), None);
+        let error = |classes: &[&str], asked: &str| task_of(classes, &[asked]).unwrap_err().to_string();
+        assert_eq!(error(&numbers[..2], "cifar10"), "expected the 10 classes of task `cifar10`, found 2");
+        assert_eq!(error(&numbers, "imagenette"), "expected the 10 classes of task `imagenette`, found 1000");
+    }
+
+    #[test]
+    fn the_published_number_of_pictures_is_that_of_the_evaluated_split() {
+        let num_docs = |split| spec(Some(&IMAGENETTE), "imagenette", split, 10).dataset.num_docs;
+        assert_eq!([None, Some("val"), Some("train")].map(num_docs), [Some(3_925), Some(3_925), None]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use reports::Records;
 use reports::gate::{self, GateInput, GateReport, GateRules, Rule, RuleKind};
 
 use super::{Exit, Format, Global, eval, output};
-use crate::config::{SuiteConfig, TrainConfig};
+use crate::config::{RunConfig, SuiteConfig};
 use crate::error::Hint as _;
 use crate::measure::parent::{MeasureOptions, measure};
 use crate::measure::plan::{Plan, SubjectSpec};
@@ -231,7 +231,7 @@ fn subjects(suite: &str, global: &Global) -> anyhow::Result<Vec<SubjectSpec>> {
     let suite: SuiteConfig = eval::load_suite(suite)?;
     let seed = suite.seeds.first().copied();
     let sets: Vec<String> = global.numerics_set().into_iter().collect();
-    let load = |name: &String| Ok(SubjectSpec::from(TrainConfig::load(&suite.subject_config(name), &sets, seed)?));
+    let load = |name: &String| Ok(SubjectSpec::from(RunConfig::load(&suite.subject_config(name), &sets, seed)?));
     suite.subjects.iter().map(load).collect()
 }
 
@@ -347,7 +347,8 @@ fn timed(
     let each = subjects.iter().filter(is_judged).map(|subject| {
         let reference = SubjectSpec { program: Some(program.clone()), ..subject.clone() };
         // A suite, and so a run, of its own per subject: pairs of two subjects never mix.
-        let options = timing(format!("gate-revision-{}", subject.config.name), out.join("revision").join(&subject.config.name));
+        let options =
+            timing(format!("gate-revision-{}", subject.config.name()), out.join("revision").join(subject.config.name()));
         Timed { subjects: vec![reference, subject.clone()], probes: probes.clone(), options }
     });
     Ok(each.collect())
@@ -357,7 +358,7 @@ fn timed(
 fn is_about(rule: &Rule, subject: &SubjectSpec) -> bool {
     let row = Row {
         metric: rule.metric.clone(),
-        subject: Some(subject.config.name.clone()),
+        subject: Some(subject.config.name().to_owned()),
         variant: Some(subject.config.variant()),
         ..Row::default()
     };

@@ -1,7 +1,7 @@
 //! `measure`: parameters, FLOPs, step times, latencies, memory — and the hidden `worker` that takes one of them.
 
 use super::{Exit, Format, Global, output};
-use crate::config::{SuiteConfig, TrainConfig, nearest};
+use crate::config::{RunConfig, SuiteConfig, nearest};
 use crate::error::Hint as _;
 use crate::measure::parent::add_rows;
 use crate::measure::plan::MEMORY_ROUNDS;
@@ -14,7 +14,6 @@ use crate::run::RunDirectory;
 use anyhow::{Context as _, anyhow, bail};
 use candle_core::{DType, Device};
 use laurel::{PRESETS, ResidualConfig};
-use models::ModelConfig;
 use records::store::RECORDS_FILE;
 use reports::number::quantity;
 use serde_json::json;
@@ -34,6 +33,7 @@ Examples:
   harness measure --config configs/train/lm-tiny-plain.toml --config configs/train/lm-tiny-rw.toml --probe train_step --pairs 20 --aa
   harness measure --config configs/train/llm-4b-plain.toml --residual rw+lr --rank 64 --probe params,flops
   harness measure --config configs/train/llm-1b-plain.toml --residual rw+lr --dtype bf16 --probe prefill,decode,inference_memory
+  harness measure --config configs/train/resnet20-cifar10-plain.toml --residual rw,rw+lr --probe train_step,image_latency
   harness measure --shard 2/4 --out shard-2                       one of four machines or jobs; then: harness merge shard-* --out all
   harness measure --from-criterion target/criterion               results of `cargo bench`, as records
   harness measure --target-val-loss 2.5                           from the logs of runs: seconds of training to that loss
@@ -63,7 +63,8 @@ pub struct Args {
     /// Rounds of timing probes, one worker per subject each; ten are the fewest that can be judged
     #[arg(long, value_name = "N", default_value = "20")]
     pub pairs: u32,
-    /// Sequences per training micro-batch (default: the config's) and requests answered together (default: 1)
+    /// Sequences or pictures per training micro-batch (default: the config's), requests answered together (default: 1), pictures of a batch
+    /// whose rate is measured (default: the training micro-batch's)
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
     /// Tokens of a training sequence; default: the config's
@@ -136,7 +137,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
             bail!("--target-val-loss: expected a number, found {target}");
         }
         let plan = plan(args, global)?;
-        let names: Vec<&str> = plan.subjects.iter().map(|subject| subject.config.name.as_str()).collect();
+        let names: Vec<&str> = plan.subjects.iter().map(|subject| subject.config.name()).collect();
         return add(quality::rows(&global.runs_dir, &names, target)?, args, global);
     }
     let plan = plan(args, global)?;
@@ -197,7 +198,7 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
     let sets: Vec<String> = global.numerics_set().into_iter().collect();
     let mut subjects = Vec::new();
     for file in &files {
-        let config = TrainConfig::load(file, &sets, None)?;
+        let config = RunConfig::load(file, &sets, None)?;
         for config in variants(&config, args)? {
             subjects.push(subject(config, args, global)?);
         }
@@ -216,20 +217,22 @@ fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
         peak: args.peak.clone(),
         ..Workload::default()
     };
+    let chosen = chosen_probes(args, &subjects)?;
     Ok(Plan {
         shard: args.shard,
         with_aa: args.aa,
         memory_rounds: MEMORY_ROUNDS,
-        ..Plan::new(subjects, chosen_probes(args)?, workload, args.pairs)
+        ..Plan::new(subjects, chosen, workload, args.pairs)
     })
 }
 
-/// The probes asked for. Without a choice a build that may not time measures the rest, and says so.
-fn chosen_probes(args: &Args) -> anyhow::Result<Vec<&'static dyn Probe>> {
+/// The probes asked for. Without a choice those that a subject can be measured with; a build that may not time leaves out times, and says so.
+fn chosen_probes(args: &Args, subjects: &[SubjectSpec]) -> anyhow::Result<Vec<&'static dyn Probe>> {
     if !args.probe.is_empty() {
         return args.probe.iter().map(|name| probe(name)).collect();
     }
-    let mut chosen: Vec<_> = probes::probes().into_iter().filter(|probe| probe.is_default()).collect();
+    let is_for_one = |probe: &&dyn Probe| subjects.iter().any(|subject| probe.refuses(&subject.config).is_none());
+    let mut chosen: Vec<_> = probes::probes().into_iter().filter(|probe| probe.is_default()).filter(is_for_one).collect();
     if cfg!(debug_assertions) && !args.allow_debug_assertions {
         tracing::warn!(
             "this build has debug assertions: no times are taken; for times: cargo run --release -p harness -- measure …, or --allow-debug-assertions"
@@ -280,17 +283,14 @@ fn suite_configs(suite: &str) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// A config and its variants asked for by preset; the config itself comes first and only once.
-fn variants(config: &TrainConfig, args: &Args) -> anyhow::Result<Vec<TrainConfig>> {
+fn variants(config: &RunConfig, args: &Args) -> anyhow::Result<Vec<RunConfig>> {
     let mut all = vec![config.clone()];
     for name in &args.residual {
         let residual = ResidualConfig::preset(name, args.rank, args.lookback)
             .ok_or_else(|| unknown("variant", name, &PRESETS, "`harness list variants` shows them"))?;
-        let mut variant = config.clone();
-        variant.model.set_residual(residual);
-        variant.name = variant_name(&config.name, &config.variant(), name);
-        variant.validate().with_context(|| format!("--residual {name} on `{}`", config.name))?;
-        let ModelConfig::Decoder(model) = &variant.model;
-        if !all.iter().any(|known| matches!(&known.model, ModelConfig::Decoder(other) if other == model)) {
+        let new = variant_name(config.name(), &config.variant(), name);
+        let variant = config.with_residual(residual, new).with_context(|| format!("--residual {name} on `{}`", config.name()))?;
+        if !all.iter().any(|known| known.has_model_of(&variant)) {
             all.push(variant);
         }
     }
@@ -302,16 +302,16 @@ fn variant_name(name: &str, own: &str, preset: &str) -> String {
     format!("{}-{preset}", name.strip_suffix(&format!("-{own}")).unwrap_or(name))
 }
 
-fn subject(config: TrainConfig, args: &Args, global: &Global) -> anyhow::Result<SubjectSpec> {
+fn subject(config: RunConfig, args: &Args, global: &Global) -> anyhow::Result<SubjectSpec> {
     if !args.trained {
         return Ok(config.into());
     }
-    let run = RunDirectory::of(&global.runs_dir, &config);
+    let run = RunDirectory::with_id(&global.runs_dir, &config.run_id());
     let checkpoint = run
         .newest_checkpoint()?
-        .ok_or_else(|| anyhow!("--trained: no checkpoint of `{}` in `{}`", config.name, run.folder().display()))
+        .ok_or_else(|| anyhow!("--trained: no checkpoint of `{}` in `{}`", config.name(), run.folder().display()))
         .hint("train it first, or measure initial weights: speed does not depend on them")?;
-    Ok(SubjectSpec { checkpoint: Some(checkpoint.model_file()), ..config.into() })
+    Ok(SubjectSpec { checkpoint: Some(checkpoint.evaluated_file()), ..config.into() })
 }
 
 fn dry_run(plan: &Plan, options: &MeasureOptions, global: &Global) -> anyhow::Result<()> {
@@ -326,7 +326,7 @@ fn dry_run(plan: &Plan, options: &MeasureOptions, global: &Global) -> anyhow::Re
                 let workers: Vec<_> =
                     steps.iter().filter(|step| step.subject == at && step.probe.name() == probe.name()).collect();
                 let seconds = workers.iter().map(|step| plan.estimated_s(step, &options.window, options.threads)).sum();
-                (!workers.is_empty()).then(|| (subject.config.name.clone(), probe.name(), workers.len(), seconds))
+                (!workers.is_empty()).then(|| (subject.config.name().to_owned(), probe.name(), workers.len(), seconds))
             })
         })
         .collect();
@@ -369,11 +369,11 @@ fn print_json(plan: &Plan, rows: &[records::Row], file: &Path) -> anyhow::Result
     let reference = plan.reference();
     let mut subjects = Vec::new();
     for subject in &plan.subjects {
-        let name = &subject.config.name;
+        let name = subject.config.name();
         let mut metrics = serde_json::Map::new();
-        for (_, metric) in &table::COLUMNS {
+        for (_, metric) in table::columns(plan) {
             let ratio = match &reference {
-                Some(reference) if reference.subject != *name => table::ratio(rows, &reference.subject, name, metric)?,
+                Some(reference) if reference.subject != name => table::ratio(rows, &reference.subject, name, metric)?,
                 _ => None,
             };
             let entry = match table::cost(rows, name, metric)? {

@@ -1,10 +1,10 @@
 //! A training run on images as data. The keys of `configs/train/resnet*.toml`, in the same order.
 
-use super::run::{self, full_tier, invalid_model, one, two, validate_name, validate_positive, validate_seed};
+use super::run::{self, full_tier, invalid_model, is_default, one, two, validate_name, validate_positive, validate_seed};
 use super::{Invalid, OptimizerConfig};
 use crate::data::images::{ImageTransform, OnBadImage, OpenOptions, set::DEFAULT_CACHE_BYTES};
 use models::{ImageModelConfig, InputShape};
-use records::{RunId, Tier};
+use records::{Numerics, RunId, Tier};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,9 @@ pub struct ImageTrainConfig {
     /// Steps between checkpoints; 0 writes one at the end only.
     #[serde(default)]
     pub checkpoint_every: u64,
+    /// How convolutions are computed in training steps, `f32` or `bf16`; evaluation is always `f32`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub numerics: Numerics,
     /// Newest checkpoints kept.
     #[serde(default = "two")]
     pub keep_checkpoints: usize,
@@ -123,6 +126,10 @@ impl ImageTrainConfig {
             ("keep_checkpoints", self.keep_checkpoints as u64),
             ("data.workers", self.data.workers as u64),
         ])?;
+        if self.numerics == Numerics::F32Split {
+            let hint = Some("convolutions have no split products".to_owned());
+            return Err(Invalid { hint, ..Invalid::new("numerics", "`f32` or `bf16` for a network on images", "`f32-split`") });
+        }
         for (key, value) in [("label_smoothing", self.label_smoothing), ("average_decay", self.average_decay)] {
             if !(0.0..1.0).contains(&value) {
                 return Err(Invalid::new(key, "a number from 0 up to but not 1", value));
@@ -138,6 +145,11 @@ impl ImageTrainConfig {
     /// SHA-256 of everything but the seed; the same wherever the project lies, as paths count as written.
     pub fn sha256(&self) -> String {
         super::hash(self, &["seed"])
+    }
+
+    /// The numerics of training steps, as the network takes it.
+    pub fn kernel_numerics(&self) -> kernels::Numerics {
+        run::kernel_numerics(self.numerics)
     }
 
     /// The run's name: `<name>/<8 hex of the hash>-s<seed>`.

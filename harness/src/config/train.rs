@@ -1,7 +1,7 @@
 //! A training run as data: model, data, optimizer, budget. The keys of `configs/train/*.toml`, in the same order.
 
 use super::Invalid;
-use super::run::{self, full_tier, invalid_model, one, two, validate_name, validate_positive, validate_seed};
+use super::run::{self, full_tier, invalid_model, is_default, one, two, validate_name, validate_positive, validate_seed};
 use models::ModelConfig;
 use records::{Numerics, RunId, Tier};
 use serde::{Deserialize, Serialize};
@@ -160,10 +160,6 @@ pub enum Schedule {
     Constant,
 }
 
-/// A key that came later is left out at its default, so that a config names the same runs as before there was a choice.
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
 fn text() -> String {
     "text".to_owned()
 }
@@ -228,11 +224,7 @@ impl TrainConfig {
 
     /// The numerics of training steps, as the network takes it.
     pub fn kernel_numerics(&self) -> kernels::Numerics {
-        match self.numerics {
-            Numerics::F32 => kernels::Numerics::F32,
-            Numerics::F32Split => kernels::Numerics::F32Split,
-            Numerics::Bf16 => kernels::Numerics::Bf16,
-        }
+        run::kernel_numerics(self.numerics)
     }
 
     /// The run's name: `<name>/<8 hex of the hash>-s<seed>`.

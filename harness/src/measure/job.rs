@@ -6,8 +6,8 @@
 use super::probes::{self, Probe, Work};
 use super::subject::{Reference, Subject, Workload};
 use super::window::WindowSpec;
-use crate::config::TrainConfig;
-use crate::train::rows::base_row;
+use crate::config::RunConfig;
+use crate::train::{image_rows, rows};
 use anyhow::anyhow;
 use records::{CellId, Design, InnerStat, Measurement, Row, Status};
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ pub struct Job {
     /// The probe's name.
     pub probe: String,
     /// The subject, workload applied.
-    pub config: TrainConfig,
+    pub config: RunConfig,
     /// Folder that the config's paths are relative to.
     pub root: PathBuf,
     /// Sizes of the work.
@@ -70,9 +70,8 @@ impl Job {
 
     /// The subject in its worker.
     pub fn subject(&self) -> Subject {
-        let config = TrainConfig { root: self.root.clone(), ..self.config.clone() };
         Subject {
-            config,
+            config: self.config.clone().with_root(self.root.clone()),
             workload: self.workload.clone(),
             checkpoint: self.checkpoint.clone(),
             reference: self.reference.clone(),
@@ -85,19 +84,29 @@ impl Job {
     /// When the probe is unknown.
     pub fn base_row(&self) -> anyhow::Result<Row> {
         let probe = self.probe()?;
-        let mut row = base_row(&self.config, self.threads);
-        if matches!(probe.work(), Work::Prompt | Work::Request) {
-            row.dtype = Some(self.workload.inference_dtype.as_str().to_owned());
-        }
+        let mut row = match &self.config {
+            RunConfig::Language(config) => rows::base_row(config, self.threads),
+            RunConfig::Images(config) => image_rows::base_row(config, self.threads),
+        };
         if probe.work() != Work::Training {
+            let trained = row.batch.take();
             (row.sequence_length, row.grad_accum, row.optimizer) = (None, None, None);
-            row.batch = matches!(probe.work(), Work::Prompt | Work::Request).then_some(self.workload.batch as u64);
-        }
-        if matches!(probe.work(), Work::Prompt | Work::Request) {
-            row.prompt_length = Some(self.workload.prompt_length as u64);
-        }
-        if probe.work() == Work::Request {
-            row.output_length = Some(self.workload.output_length as u64);
+            if probe.work() != Work::Nothing {
+                row.dtype = Some(self.workload.inference_dtype.as_str().to_owned());
+            }
+            match (&self.config, probe.work()) {
+                (_, Work::Nothing | Work::Training) | (RunConfig::Language(_), Work::Picture | Work::Pictures) => {}
+                (RunConfig::Language(_), work) => {
+                    row.batch = Some(self.workload.batch as u64);
+                    row.prompt_length = Some(self.workload.prompt_length as u64);
+                    row.output_length = (work != Work::Prompt).then_some(self.workload.output_length as u64);
+                }
+                (RunConfig::Images(_), work) => {
+                    row.batch = if work == Work::Picture { Some(1) } else { trained };
+                    // A folded network computes in the format of its weights.
+                    row.numerics = Some(self.workload.inference_dtype.numerics());
+                }
+            }
         }
         // Counts belong to the subject, not to a workload: without a task they pair by seed with those of training runs.
         row.task = (!probe.is_exact()).then(|| probe.name().to_owned());
@@ -122,6 +131,7 @@ impl Job {
     pub fn row(&self, measurement: Measurement) -> anyhow::Result<Row> {
         let base = self.base_row()?;
         let (host, build, inputs) = (Some(base.host()), Some(base.build()), Some(base.inputs()));
+        let is_synthetic = matches!(self.config, RunConfig::Images(_)) && !self.probe()?.is_exact();
         let row = Row::from(Measurement {
             identity: base.identity(),
             cell: base.cell(),
@@ -130,6 +140,7 @@ impl Job {
             host,
             build,
             inputs,
+            notes: measurement.notes.or_else(|| is_synthetic.then(|| "pictures of seeded normal numbers".to_owned())),
             ..measurement
         });
         Ok(row.seal())
@@ -141,7 +152,7 @@ impl Job {
     /// When the probe is unknown.
     pub fn failure_rows(&self, status: Status, reason: &str) -> anyhow::Result<Vec<Row>> {
         let base = self.base_row()?;
-        let rows = self.probe()?.metrics().into_iter().map(|metric| {
+        let rows = self.probe()?.metrics_of(&self.config).into_iter().map(|metric| {
             let row = Row {
                 metric: metric.name.into(),
                 unit: metric.unit.into(),

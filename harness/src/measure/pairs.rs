@@ -54,7 +54,7 @@ pub fn measure_pairs(request: &PairRequest<'_>, options: &MeasureOptions) -> any
     };
     let rows = measure(&plan, options)?;
     match request.candidate {
-        Some(candidate) => subject_pairs(&rows, request.metric, &candidate.config.name, request.trial),
+        Some(candidate) => subject_pairs(&rows, request.metric, candidate.config.name(), request.trial),
         None => aa_pairs(&rows, request.metric, request.trial),
     }
 }

@@ -6,6 +6,7 @@
 //! time limit                       killed; status timeout
 //! killed, or allocation refused    status oom
 //! needs more than the machine has  not started; status skipped
+//! cannot be asked of the subject   not started; status skipped
 //! ```
 //! Key for resuming: (cell_id, probe, seed, block, pair, arm, A/A, trial). A key with rows is finished, failures included: nothing is
 //! retried behind anyone's back, `fresh` measures again. Rows of another machine or another build are never mixed with new ones.
@@ -102,12 +103,12 @@ pub fn measure(plan: &Plan, options: &MeasureOptions) -> anyhow::Result<Vec<Row>
     let progress = Progress::new(&options.suite, &estimates);
     for (at, (step, job, key)) in jobs.iter().enumerate() {
         if !finished.contains(key) {
-            progress.show(&format!("{} {}", job.config.name, job.probe));
+            progress.show(&format!("{} {}", job.config.name(), job.probe));
             let subject = &plan.subjects[step.subject];
             let new = run_job(job, subject.program.as_ref().unwrap_or(&program), plan.needed_bytes(step), options)?;
             for row in new.iter().filter(|row| row.status != Status::Ok && row.status != Status::Skipped).take(1) {
                 let reason = row.reason.as_deref().unwrap_or_default();
-                progress.note(&format!("{} of {}: {}: {reason}", job.probe, job.config.name, row.status));
+                progress.note(&format!("{} of {}: {}: {reason}", job.probe, job.config.name(), row.status));
             }
             writer.append(&new)?;
             rows.extend(new);
@@ -135,9 +136,14 @@ fn check(plan: &Plan, options: &MeasureOptions) -> anyhow::Result<()> {
             .hint("--allow-debug-assertions times this build; its rows say `cargo_profile = \"dev\"`");
     }
     for (at, subject) in plan.subjects.iter().enumerate() {
-        plan.workload.check(&subject.config)?;
-        if plan.subjects[..at].iter().any(|other| other.config.name == subject.config.name && other.program == subject.program) {
-            bail!("two subjects have the name `{}`: expected each once", subject.config.name);
+        let (config, first) = (&subject.config, &plan.subjects[0].config);
+        plan.workload.check(config)?;
+        if config.kind() != first.kind() {
+            return Err(anyhow!("`{}`: expected {} as `{}`, found {}", config.name(), first.kind(), first.name(), config.kind()))
+                .hint("ratios between the two mean nothing: measure them in two runs, each with its own --out");
+        }
+        if plan.subjects[..at].iter().any(|other| other.config.name() == config.name() && other.program == subject.program) {
+            bail!("two subjects have the name `{}`: expected each once", config.name());
         }
     }
     Ok(())
@@ -159,7 +165,7 @@ pub(crate) fn forget(out: &Path) -> anyhow::Result<()> {
 
 /// The run is this machine with this build: only such rows may stand in one file of pairs.
 fn start_manifest(plan: &Plan, options: &MeasureOptions, program: &Path) -> anyhow::Result<Manifest> {
-    let seed = plan.subjects.first().and_then(|subject| i64::try_from(subject.config.seed).ok()).unwrap_or_default();
+    let seed = plan.subjects.first().and_then(|subject| i64::try_from(subject.config.seed()).ok()).unwrap_or_default();
     manifest_for(seed, options, program)
 }
 
@@ -295,6 +301,9 @@ impl Key {
 /// # Errors
 /// When the worker program cannot be started at all.
 fn run_job(job: &Job, program: &Path, needed_bytes: u64, options: &MeasureOptions) -> anyhow::Result<Vec<Row>> {
+    if let Some(reason) = job.probe()?.refuses(&job.config) {
+        return job.failure_rows(Status::Skipped, reason);
+    }
     if let Some(available) = provenance::mem_available_bytes().filter(|available| needed_bytes > *available) {
         let reason = format!("needs at least {needed_bytes} bytes of memory, {available} are available");
         return job.failure_rows(Status::Skipped, &reason);

@@ -15,7 +15,7 @@ use super::probes::predicted_memory::{depths, with_depth};
 use super::probes::{Kind, Probe, Work};
 use super::subject::{Reference, Workload};
 use super::window::WindowSpec;
-use crate::config::TrainConfig;
+use crate::config::{ImageTrainConfig, RunConfig, TrainConfig, UpdateRule};
 use crate::plan::Shard;
 use models::{InputShape, Model as _, ModelConfig};
 use records::{Arm, Design};
@@ -23,8 +23,13 @@ use std::path::PathBuf;
 
 /// Rounds of memory probes when more are asked for: allocation repeats exactly, and resident size needs at least five workers.
 pub const MEMORY_ROUNDS: u32 = 5;
-/// Bytes of training state per parameter: weight, gradient and two moments in f32.
-pub(crate) const TRAIN_BYTES_PER_PARAM: u64 = 16;
+/// Bytes of training state per parameter: weight, gradient and two moments (SGD: one) in f32.
+pub(crate) fn train_bytes_per_param(rule: UpdateRule) -> u64 {
+    match rule {
+        UpdateRule::Adamw => 16,
+        UpdateRule::Sgd => 12,
+    }
+}
 /// FLOP/s per thread assumed for the time estimate of a plan; only ever used for that.
 const ASSUMED_FLOPS_PER_S: f64 = 2e10;
 /// Seconds to start a process and build a small model, assumed for the same.
@@ -34,16 +39,28 @@ const ASSUMED_START_S: f64 = 0.4;
 #[derive(Debug, Clone, PartialEq)]
 pub struct SubjectSpec {
     /// Its config.
-    pub config: TrainConfig,
+    pub config: RunConfig,
     /// Weights to use instead of initial ones.
     pub checkpoint: Option<PathBuf>,
     /// Another build of the harness to measure with, for comparing revisions; default: this one.
     pub program: Option<PathBuf>,
 }
 
+impl From<RunConfig> for SubjectSpec {
+    fn from(config: RunConfig) -> Self {
+        Self { config, checkpoint: None, program: None }
+    }
+}
+
 impl From<TrainConfig> for SubjectSpec {
     fn from(config: TrainConfig) -> Self {
-        Self { config, checkpoint: None, program: None }
+        RunConfig::from(config).into()
+    }
+}
+
+impl From<ImageTrainConfig> for SubjectSpec {
+    fn from(config: ImageTrainConfig) -> Self {
+        RunConfig::from(config).into()
     }
 }
 
@@ -101,20 +118,26 @@ impl Plan {
     }
 
     /// Every worker of this process's shard, in the order in which they run. A round of a probe is one entry of the plan: its pairs
-    /// stay on one machine.
+    /// stay on one machine. What a probe refuses is one step outside the rounds, whose row says why.
     pub fn steps(&self) -> Vec<Step> {
         let mut entries: Vec<Vec<Step>> = Vec::new();
-        for &probe in self.probes.iter().filter(|probe| probe.is_exact()) {
-            entries.extend((0..self.subjects.len()).map(|subject| vec![Step { probe, subject, design: Design::default() }]));
+        for &probe in &self.probes {
+            let is_single = |subject: &usize| probe.is_exact() || self.refuses(probe, *subject);
+            let single = (0..self.subjects.len()).filter(is_single);
+            entries.extend(single.map(|subject| vec![Step { probe, subject, design: Design::default() }]));
         }
         for round in self.pairs.clone() {
             for &probe in self.probes.iter().filter(|probe| !probe.is_exact()) {
                 if probe.kind() != Kind::Memory || round - self.pairs.start < self.memory_rounds {
-                    entries.push(self.round(probe, round));
+                    entries.extend(Some(self.round(probe, round)).filter(|steps| !steps.is_empty()));
                 }
             }
         }
         self.shard.select(entries).into_iter().flatten().collect()
+    }
+
+    fn refuses(&self, probe: &dyn Probe, subject: usize) -> bool {
+        probe.refuses(&self.subjects[subject].config).is_some()
     }
 
     fn round(&self, probe: &'static dyn Probe, round: u32) -> Vec<Step> {
@@ -141,6 +164,7 @@ impl Plan {
         if self.only_aa() {
             arms.retain(|(_, _, is_aa)| *is_aa);
         }
+        arms.retain(|(subject, ..)| !self.refuses(probe, *subject));
         // AB BA | BA AB | …: within two blocks each order comes first as often as last.
         if matches!(round % 4, 1 | 2) {
             arms.reverse();
@@ -171,9 +195,9 @@ impl Plan {
     pub fn reference(&self) -> Option<Reference> {
         let first = self.subjects.first().filter(|_| self.subjects.len() > 1)?;
         Some(Reference {
-            subject: first.config.name.clone(),
+            subject: first.config.name().to_owned(),
             variant: first.config.variant(),
-            params_total: first.config.model.num_params().total,
+            params_total: first.config.num_params().total,
         })
     }
 
@@ -183,7 +207,7 @@ impl Plan {
         Job {
             probe: step.probe.name().to_owned(),
             config: self.workload.apply(&subject.config),
-            root: subject.config.root.clone(),
+            root: subject.config.root().to_owned(),
             workload: self.workload.clone(),
             checkpoint: subject.checkpoint.clone(),
             reference: self.reference(),
@@ -196,33 +220,42 @@ impl Plan {
 
     /// Bytes a step's worker touches at least.
     pub fn needed_bytes(&self, step: &Step) -> u64 {
-        let ModelConfig::Decoder(model) = &self.subjects[step.subject].config.model;
-        let params = model.num_params().total as u64;
-        if step.probe.name() == "predicted_memory" {
-            return TRAIN_BYTES_PER_PARAM * with_depth(model, depths(model)[1]).num_params().total as u64;
+        let config = &self.subjects[step.subject].config;
+        let params = config.num_params().total as u64;
+        if let ("predicted_memory", RunConfig::Language(config)) = (step.probe.name(), config) {
+            let ModelConfig::Decoder(model) = &config.model;
+            let params = with_depth(model, depths(model)[1]).num_params().total as u64;
+            return params * train_bytes_per_param(config.optimizer.kind);
         }
         match (step.probe.kind(), step.probe.work()) {
             // Counted on untouched zero pages.
             (Kind::Exact, _) => 0,
-            (_, Work::Training) => TRAIN_BYTES_PER_PARAM * params,
-            (_, Work::Prompt | Work::Request) => self.workload.inference_dtype.dtype().size_in_bytes() as u64 * params,
+            (_, Work::Training) => params * train_bytes_per_param(config.optimizer().kind),
             (_, Work::Nothing) => self.workload.ballast_bytes,
+            (_, Work::Prompt | Work::Request | Work::Picture | Work::Pictures | Work::Inference) => {
+                self.workload.inference_dtype.dtype().size_in_bytes() as u64 * params
+            }
         }
     }
 
     /// Seconds a step may take: its iterations at an assumed rate, and the minimum times of the protocol. An estimate for people.
     pub fn estimated_s(&self, step: &Step, window: &WindowSpec, threads: usize) -> f64 {
         let config = self.workload.apply(&self.subjects[step.subject].config);
+        if step.probe.refuses(&config).is_some() {
+            return 0.0;
+        }
         let Workload { batch, prompt_length, output_length, .. } = self.workload;
-        let prefill = config.model.cost(&InputShape::prefill(batch, prompt_length)).flops_forward();
-        let flops = match step.probe.work() {
-            Work::Nothing => 0,
-            Work::Training => {
-                config.model.cost(&InputShape::train(config.batch * config.grad_accum, config.data.sequence_length)).flops_train()
+        let flops = match (step.probe.work(), &config) {
+            (Work::Nothing, _) => 0,
+            (Work::Training, _) => config.step_cost().flops_train(),
+            (work, RunConfig::Language(config)) => {
+                let forward = |shape| config.model.cost(&shape).flops_forward();
+                let tokens = if work == Work::Prompt { 0 } else { output_length as u64 };
+                forward(InputShape::prefill(batch, prompt_length)) + forward(InputShape::decode(batch, prompt_length)) * tokens
             }
-            Work::Prompt => prefill,
-            Work::Request => {
-                prefill + config.model.cost(&InputShape::decode(batch, prompt_length)).flops_forward() * output_length as u64
+            (work, RunConfig::Images(config)) => {
+                let one = config.model.cost(&config.step_shape()).flops_forward() / config.images_per_step();
+                if work == Work::Picture { one } else { one * config.batch as u64 }
             }
         };
         let iteration_s = flops as f64 / (ASSUMED_FLOPS_PER_S * threads as f64);

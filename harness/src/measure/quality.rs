@@ -9,7 +9,8 @@
 //!
 //! Source: measurement.md section 5.
 
-use crate::run::RunDirectory;
+use crate::config::{RunConfig, TrainConfig};
+use crate::run::{CONFIG_FILE, RunDirectory};
 use crate::train::log::{self, Line, TRAIN_LOG};
 use crate::train::rows::base_row;
 use anyhow::{Context as _, bail};
@@ -70,9 +71,13 @@ pub fn reached(lines: &[Line], target: f64) -> anyhow::Result<Reached> {
 pub fn rows(runs_dir: &Path, subjects: &[&str], target: f64) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for run in crate::run::all_runs(runs_dir)? {
-        let config = run.config()?;
-        if subjects.contains(&config.name.as_str()) {
-            rows.push(row(&run, target).with_context(|| format!("cannot read a time from `{}`", run.folder().display()))?);
+        let config = RunConfig::load(&run.folder().join(CONFIG_FILE), &[], None)?;
+        if subjects.contains(&config.name()) {
+            let read = || match &config {
+                RunConfig::Language(config) => row(&run, config, target),
+                RunConfig::Images(_) => bail!("expected a language model, found {}: it has no val_loss", config.kind()),
+            };
+            rows.push(read().with_context(|| format!("cannot read a time from `{}`", run.folder().display()))?);
         }
     }
     if rows.is_empty() {
@@ -81,8 +86,8 @@ pub fn rows(runs_dir: &Path, subjects: &[&str], target: f64) -> anyhow::Result<V
     Ok(rows)
 }
 
-fn row(run: &RunDirectory, target: f64) -> anyhow::Result<Row> {
-    let (config, manifest) = (run.config()?, run.manifest()?.unwrap_or_default());
+fn row(run: &RunDirectory, config: &TrainConfig, target: f64) -> anyhow::Result<Row> {
+    let manifest = run.manifest()?.unwrap_or_default();
     let threads = manifest.host.threads.unwrap_or(1) as usize;
     let base = Row {
         run_id: config.run_id().to_string(),
@@ -95,7 +100,7 @@ fn row(run: &RunDirectory, target: f64) -> anyhow::Result<Row> {
         metric: TIME_TO_QUALITY_S.name.into(),
         unit: TIME_TO_QUALITY_S.unit.into(),
         better: TIME_TO_QUALITY_S.better,
-        ..base_row(&config, threads)
+        ..base_row(config, threads)
     };
     let row = match reached(&log::read(&run.folder().join(TRAIN_LOG))?, target)? {
         Reached::After(seconds, step) => {

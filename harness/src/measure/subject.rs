@@ -2,23 +2,35 @@
 //!
 //! ```text
 //! training    batches of uniform tokens, stream("measure/tokens", seed, batch)        config.batch × grad_accum × sequence_length
+//!             pictures of normal numbers with uniform labels, streams "measure/pixels", "measure/labels"    batch × grad_accum × size²
 //! inference   an own text, tokenised and cut to prompt_length; the same prompt in every row of the batch
+//!             the first of the same pictures
 //! ```
 //! Weights are the seeded initial ones, or those of a checkpoint; speed does not depend on them, so initial ones are the default. Frozen
 //! bf16 weights, for shapes that would not fit otherwise, are cheaper still: every matrix repeats one block of seeded normals.
 
-use crate::config::TrainConfig;
+use crate::config::{ImageTrainConfig, RunConfig, TrainConfig, UpdateRule};
 use crate::data::Tokenizer;
+use crate::data::images::ImageBatch;
 use crate::data::windows::Batch;
+use crate::train::images;
 use crate::train::optimizer::Optimizer;
-use anyhow::{Context as _, bail};
+use crate::train::step::{Part, StepReport, train_step_in_parts};
+use anyhow::{Context as _, bail, ensure};
 use candle_core::{DType, Device, Tensor};
-use models::{Decoder, DecoderConfig, ModelConfig, ParamStore};
+use models::{Decoder, DecoderConfig, ImageModelConfig, ModelConfig, ParamStore, ResNet, ResNetConfig};
+use records::Numerics;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Purpose of the random stream that draws training tokens.
 const TOKENS: &str = "measure/tokens";
+/// Purposes of the random streams that draw pictures and their labels.
+const PIXELS: &str = "measure/pixels";
+const LABELS: &str = "measure/labels";
+/// Share of the peak learning rates that measured steps use: the work is that of a real step, while a model that fits one batch perfectly
+/// would run into denormal gradients, which are slower.
+const RATE_FRACTION: f64 = 1e-3;
 
 /// Text that prompts are cut from.
 const PROMPT: &str = "The old mill stands at the river. Every morning the miller opens the gate, the wheel turns, and flour falls into \
@@ -48,6 +60,14 @@ impl InferenceDtype {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+        }
+    }
+
+    /// How products of a network in it are computed.
+    pub fn numerics(self) -> Numerics {
+        match self {
+            Self::F32 => Numerics::F32,
+            Self::Bf16 => Numerics::Bf16,
         }
     }
 
@@ -95,7 +115,7 @@ impl std::str::FromStr for Peak {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
-    /// Sequences of a training micro-batch; the config's when absent.
+    /// Sequences or pictures of a training micro-batch, and pictures of an inference; the config's when absent.
     pub train_batch: Option<usize>,
     /// Tokens of a training sequence; the config's when absent.
     pub sequence_length: Option<usize>,
@@ -133,18 +153,33 @@ impl Default for Workload {
 
 impl Workload {
     /// The config with this workload's training shape.
-    pub fn apply(&self, config: &TrainConfig) -> TrainConfig {
+    pub fn apply(&self, config: &RunConfig) -> RunConfig {
         let mut config = config.clone();
-        config.batch = self.train_batch.unwrap_or(config.batch);
-        config.data.sequence_length = self.sequence_length.unwrap_or(config.data.sequence_length);
+        match &mut config {
+            RunConfig::Language(config) => {
+                config.batch = self.train_batch.unwrap_or(config.batch);
+                config.data.sequence_length = self.sequence_length.unwrap_or(config.data.sequence_length);
+            }
+            RunConfig::Images(config) => config.batch = self.train_batch.unwrap_or(config.batch),
+        }
         config
     }
 
     /// Checks the sizes against a subject's model.
     ///
     /// # Errors
-    /// When a size is 0 or the model has too few positions.
-    pub fn check(&self, config: &TrainConfig) -> anyhow::Result<()> {
+    /// When a size is 0, the model has too few positions, or a network on images is given a sequence length.
+    pub fn check(&self, config: &RunConfig) -> anyhow::Result<()> {
+        let config = match config {
+            RunConfig::Language(config) => config,
+            RunConfig::Images(config) => {
+                ensure!(self.train_batch != Some(0), "--batch: expected at least 1, found 0");
+                if let Some(length) = self.sequence_length {
+                    bail!("--sequence-length: expected none for `{}`, a network on images, found {length}", config.name);
+                }
+                return Ok(());
+            }
+        };
         let ModelConfig::Decoder(model) = &config.model;
         let limit = model.max_position_embeddings;
         let sequence = self.sequence_length.unwrap_or(config.data.sequence_length);
@@ -182,7 +217,7 @@ pub struct Reference {
 #[derive(Debug)]
 pub struct Subject {
     /// Config with the workload's training shape.
-    pub config: TrainConfig,
+    pub config: RunConfig,
     /// Sizes of the work.
     pub workload: Workload,
     /// Weights to use instead of initial ones.
@@ -196,24 +231,113 @@ pub struct Subject {
 pub struct Training {
     /// Its parameters.
     pub store: ParamStore,
-    /// The network on them.
-    pub model: Decoder,
-    /// Zero moments.
-    pub optimizer: Optimizer,
-    /// Micro-batches of successive steps; to be used in turn.
-    pub steps: Vec<Vec<Batch>>,
+    /// Zero moments at first.
+    optimizer: Optimizer,
+    network: Network,
+    /// Bytes of one step's tokens; of pictures, of all that are held.
+    input_bytes: usize,
+}
+
+/// The network, and micro-batches of successive steps.
+#[derive(Debug)]
+enum Network {
+    Language(Box<Decoder>, Vec<Vec<Batch>>),
+    Images { network: Box<ResNet>, label_smoothing: f64, steps: Vec<Vec<ImageBatch>> },
+}
+
+impl Training {
+    /// One optimizer step on the inputs of step `number`, taken in turn, by the training loop's own function. `ended` is told whenever a
+    /// part of it is done.
+    ///
+    /// # Errors
+    /// When the network refuses its inputs, a loss or gradient is not finite, and those of `ended`.
+    pub fn step(&mut self, number: usize, ended: impl FnMut(Part) -> candle_core::Result<()>) -> anyhow::Result<StepReport> {
+        let optimizer = &mut self.optimizer;
+        let report = match &self.network {
+            Network::Language(model, steps) => {
+                train_step_in_parts(model, optimizer, &steps[number % steps.len()], RATE_FRACTION, ended)?
+            }
+            Network::Images { network, label_smoothing, steps } => {
+                let batches = &steps[number % steps.len()];
+                images::train_step_in_parts(network, optimizer, batches, *label_smoothing, RATE_FRACTION, ended)?
+            }
+        };
+        ensure!(report.loss.is_finite() && report.grad_norm.is_finite(), "the step's loss is not finite: {report:?}");
+        Ok(report)
+    }
+
+    /// Bytes of weights (running statistics included), gradients and moments, all f32: there are no separate master weights.
+    pub fn state_bytes(&self, rule: UpdateRule) -> usize {
+        let moments = match rule {
+            UpdateRule::Adamw => 2,
+            UpdateRule::Sgd => 1,
+        };
+        self.store.weights_bytes() + (1 + moments) * size_of::<f32>() * self.store.num_params()
+    }
+
+    /// Bytes of one step's inputs and targets; of pictures, which neighbouring steps share, of those of all steps.
+    pub fn input_bytes(&self) -> usize {
+        self.input_bytes
+    }
 }
 
 impl Subject {
-    /// The network's shape.
-    pub fn decoder(&self) -> &DecoderConfig {
-        let ModelConfig::Decoder(model) = &self.config.model;
-        model
+    /// The config of a language model.
+    ///
+    /// # Errors
+    /// When it is a network on images.
+    pub fn language(&self) -> anyhow::Result<&TrainConfig> {
+        match &self.config {
+            RunConfig::Language(config) => Ok(config),
+            other @ RunConfig::Images(_) => bail!("`{}`: expected a language model, found {}", other.name(), other.kind()),
+        }
+    }
+
+    /// The config of a network on images.
+    ///
+    /// # Errors
+    /// When it is a language model.
+    pub fn images(&self) -> anyhow::Result<&ImageTrainConfig> {
+        match &self.config {
+            RunConfig::Images(config) => Ok(config),
+            other @ RunConfig::Language(_) => bail!("`{}`: expected a network on images, found {}", other.name(), other.kind()),
+        }
+    }
+
+    /// The language model's shape.
+    ///
+    /// # Errors
+    /// As [`Subject::language`].
+    pub fn decoder(&self) -> anyhow::Result<&DecoderConfig> {
+        let ModelConfig::Decoder(model) = &self.language()?.model;
+        Ok(model)
+    }
+
+    /// The image network's shape.
+    ///
+    /// # Errors
+    /// As [`Subject::images`].
+    pub fn resnet(&self) -> anyhow::Result<&ResNetConfig> {
+        let ImageModelConfig::Resnet(model) = &self.images()?.model;
+        Ok(model)
     }
 
     /// The device of this build's measurements.
     pub fn device(&self) -> Device {
         Device::Cpu
+    }
+
+    /// Names and shapes of the network: fresh variables are zero pages nobody touched, so a full-size model needs none of its memory.
+    ///
+    /// # Errors
+    /// When the network cannot be built.
+    pub fn shapes(&self) -> anyhow::Result<ParamStore> {
+        let store = ParamStore::new(DType::F32, &self.device());
+        match &self.config {
+            RunConfig::Language(_) => drop(Decoder::new(self.decoder()?, store.var_builder())?),
+            RunConfig::Images(_) => drop(ResNet::new(self.resnet()?, store.var_builder())?),
+        }
+        Ok(store)
     }
 
     /// Parameters and the trainable network on them, with values.
@@ -222,12 +346,56 @@ impl Subject {
     /// When the checkpoint does not fit.
     pub fn build(&self) -> anyhow::Result<(ParamStore, Decoder)> {
         let store = ParamStore::new(DType::F32, &self.device());
-        let model = Decoder::new(self.decoder(), store.var_builder())?.with_numerics(self.config.kernel_numerics());
-        match &self.checkpoint {
-            Some(path) => store.load(path).with_context(|| format!("cannot load the weights of `{}`", self.config.name))?,
-            None => model.init_weights(self.config.seed)?,
+        let model = Decoder::new(self.decoder()?, store.var_builder())?.with_numerics(self.language()?.kernel_numerics());
+        if !self.load(&store)? {
+            model.init_weights(self.config.seed())?;
         }
         Ok((store, model))
+    }
+
+    /// The same for a network on images.
+    ///
+    /// # Errors
+    /// When the checkpoint does not fit.
+    pub fn build_images(&self) -> anyhow::Result<(ParamStore, ResNet)> {
+        let store = ParamStore::new(DType::F32, &self.device());
+        let network = ResNet::new(self.resnet()?, store.var_builder())?.with_numerics(self.images()?.kernel_numerics());
+        if !self.load(&store)? {
+            network.init_weights(self.config.seed())?;
+        }
+        Ok((store, network))
+    }
+
+    /// Takes the values of the checkpoint, if there is one.
+    fn load(&self, store: &ParamStore) -> anyhow::Result<bool> {
+        let Some(path) = &self.checkpoint else { return Ok(false) };
+        store.load(path).with_context(|| format!("cannot load the weights of `{}`", self.config.name()))?;
+        Ok(true)
+    }
+
+    /// The image network's inference form: batch norms folded into convolutions that compute in the workload's number format.
+    ///
+    /// # Errors
+    /// As [`Subject::build_images`].
+    pub fn build_folded(&self) -> anyhow::Result<ResNet> {
+        let (store, _) = self.build_images()?;
+        let numerics = match self.workload.inference_dtype {
+            InferenceDtype::F32 => kernels::Numerics::F32,
+            InferenceDtype::Bf16 => kernels::Numerics::Bf16,
+        };
+        Ok(ResNet::new(self.resnet()?, store.freeze())?.with_numerics(numerics).fold()?)
+    }
+
+    /// Standardised pictures of the config's size, f32 `[count, Y, X, 3]`.
+    ///
+    /// # Errors
+    /// When the subject is a language model.
+    pub fn pictures(&self, count: usize) -> anyhow::Result<Tensor> {
+        let config = self.images()?;
+        let size = config.data.transform.size;
+        let mut pixels = vec![0.0; count * size * size * 3];
+        stats::rng::fill_normal(&mut stats::rng::stream(PIXELS, config.seed, 0), 0.0, 1.0, &mut pixels);
+        Ok(Tensor::from_vec(pixels, (count, size, size, 3), &self.device())?)
     }
 
     /// The network on detached tensors of the workload's number format: it records no graph.
@@ -239,19 +407,18 @@ impl Subject {
             InferenceDtype::F32 => self.build()?.0,
             InferenceDtype::Bf16 => self.build_bf16()?,
         };
-        let frozen = Decoder::new(self.decoder(), store.freeze())?.with_numerics(self.config.kernel_numerics());
+        let frozen = Decoder::new(self.decoder()?, store.freeze())?.with_numerics(self.language()?.kernel_numerics());
         Ok((store, frozen))
     }
 
     /// bf16 parameters that were never wider, so that shapes fit whose f32 weights would not.
     fn build_bf16(&self) -> anyhow::Result<ParamStore> {
         let store = ParamStore::new(DType::BF16, &self.device());
-        let model = Decoder::new(self.decoder(), store.var_builder())?;
-        if let Some(path) = &self.checkpoint {
-            store.load(path).with_context(|| format!("cannot load the weights of `{}`", self.config.name))?;
+        let model = Decoder::new(self.decoder()?, store.var_builder())?;
+        if self.load(&store)? {
             return Ok(store);
         }
-        let mut stream = stats::rng::stream(WEIGHTS, self.config.seed, 0);
+        let mut stream = stats::rng::stream(WEIGHTS, self.config.seed(), 0);
         let block: Vec<f32> = (0..BLOCK).map(|_| BLOCK_STD * stats::rng::normal(&mut stream) as f32).collect();
         let block = Tensor::from_vec(block, BLOCK, &self.device())?.to_dtype(DType::BF16)?;
         for (name, var) in store.vars() {
@@ -263,7 +430,7 @@ impl Subject {
             }
         }
         for residual in model.residuals() {
-            residual.init(self.config.seed)?;
+            residual.init(self.config.seed())?;
         }
         Ok(store)
     }
@@ -271,31 +438,38 @@ impl Subject {
     /// Everything a training step needs, with the inputs of `steps` different steps.
     ///
     /// # Errors
-    /// As [`Subject::build`].
-    pub fn training(&self, steps: u64) -> anyhow::Result<Training> {
-        let (store, model) = self.build()?;
-        let optimizer = Optimizer::new(&self.config.optimizer, &store);
-        let accum = self.config.grad_accum as u64;
-        let steps = (0..steps).map(|step| (0..accum).map(|micro| self.batch(step * accum + micro)).collect()).collect();
-        Ok(Training { store, model, optimizer, steps })
+    /// As [`Subject::build`] and [`Subject::build_images`].
+    pub fn training(&self, steps: usize) -> anyhow::Result<Training> {
+        let (store, network, input_bytes) = match &self.config {
+            RunConfig::Language(config) => {
+                let (store, model) = self.build()?;
+                let (accum, vocab) = (config.grad_accum, self.decoder()?.vocab_size);
+                let one_step = |step: usize| (0..accum).map(|micro| token_batch(config, vocab, step * accum + micro)).collect();
+                let bytes = 2 * size_of::<u32>() * config.tokens_per_step() as usize;
+                (store, Network::Language(model.into(), (0..steps).map(one_step).collect()), bytes)
+            }
+            RunConfig::Images(config) => {
+                let (store, network) = self.build_images()?;
+                let count = steps * config.grad_accum;
+                // Each micro-batch begins one picture further on: other inputs every time, in the memory of little more than one.
+                let pictures = self.pictures(config.batch + count - 1)?;
+                let bytes = size_of::<f32>() * pictures.elem_count() + size_of::<u32>() * config.batch * count;
+                let batches: Vec<ImageBatch> =
+                    (0..count).map(|number| self.picture_batch(config, &pictures, number)).collect::<anyhow::Result<_>>()?;
+                let steps = batches.chunks(config.grad_accum).map(<[_]>::to_vec).collect();
+                (store, Network::Images { network: network.into(), label_smoothing: config.label_smoothing, steps }, bytes)
+            }
+        };
+        let optimizer = Optimizer::new(self.config.optimizer(), &store);
+        Ok(Training { store, optimizer, network, input_bytes })
     }
 
-    /// Bytes of one step's inputs and targets.
-    pub fn input_bytes(&self) -> usize {
-        2 * size_of::<u32>() * self.config.tokens_per_step() as usize
-    }
-
-    fn batch(&self, number: u64) -> Batch {
-        let (rows, length) = (self.config.batch, self.config.data.sequence_length);
-        let mut stream = stats::rng::stream(TOKENS, self.config.seed, number);
-        let mut batch = Batch { inputs: Vec::with_capacity(rows * length), targets: Vec::with_capacity(rows * length), rows };
-        for _ in 0..rows {
-            let window: Vec<u32> =
-                (0..=length).map(|_| stats::rng::index(&mut stream, self.decoder().vocab_size) as u32).collect();
-            batch.inputs.extend_from_slice(&window[..length]);
-            batch.targets.extend_from_slice(&window[1..]);
-        }
-        batch
+    fn picture_batch(&self, config: &ImageTrainConfig, pictures: &Tensor, number: usize) -> anyhow::Result<ImageBatch> {
+        let classes = self.resnet()?.num_classes;
+        let mut stream = stats::rng::stream(LABELS, config.seed, number as u64);
+        let labels = (0..config.batch).map(|_| stats::rng::index(&mut stream, classes) as u32).collect();
+        let ids = (number..number + config.batch).map(|id| id as u32).collect();
+        Ok(ImageBatch { images: pictures.narrow(0, number, config.batch)?, labels, ids })
     }
 
     /// The config's tokenizer.
@@ -303,8 +477,9 @@ impl Subject {
     /// # Errors
     /// When it is missing or has more ids than the model.
     pub fn tokenizer(&self) -> anyhow::Result<Tokenizer> {
-        let tokenizer = Tokenizer::load(&self.config.file(&self.config.tokenizer))?;
-        tokenizer.check_fits(self.decoder().vocab_size)?;
+        let config = self.language()?;
+        let tokenizer = Tokenizer::load(&config.file(&config.tokenizer))?;
+        tokenizer.check_fits(self.decoder()?.vocab_size)?;
         Ok(tokenizer)
     }
 
@@ -326,6 +501,19 @@ impl Subject {
     }
 }
 
+/// A batch of uniform tokens, a function of seed and number.
+fn token_batch(config: &TrainConfig, vocab: usize, number: usize) -> Batch {
+    let (rows, length) = (config.batch, config.data.sequence_length);
+    let mut stream = stats::rng::stream(TOKENS, config.seed, number as u64);
+    let mut batch = Batch { inputs: Vec::with_capacity(rows * length), targets: Vec::with_capacity(rows * length), rows };
+    for _ in 0..rows {
+        let window: Vec<u32> = (0..=length).map(|_| stats::rng::index(&mut stream, vocab) as u32).collect();
+        batch.inputs.extend_from_slice(&window[..length]);
+        batch.targets.extend_from_slice(&window[1..]);
+    }
+    batch
+}
+
 /// A small config for tests of this module's neighbours.
 #[cfg(test)]
 pub(super) fn tests_config() -> TrainConfig {
@@ -341,18 +529,18 @@ mod tests {
 
     fn subject(prompt_length: usize) -> Subject {
         let workload = Workload { prompt_length, train_batch: Some(2), sequence_length: Some(8), ..Workload::default() };
-        Subject { config: workload.apply(&tests_config()), workload, checkpoint: None, reference: None }
+        Subject { config: workload.apply(&tests_config().into()), workload, checkpoint: None, reference: None }
     }
 
     #[test]
     fn inputs_are_a_function_of_seed_and_number_and_targets_are_shifted() {
         let subject = subject(8);
-        let batch = subject.batch(3);
-        assert_eq!(batch, subject.batch(3));
-        assert_ne!(batch, subject.batch(4));
-        assert_eq!((batch.rows, batch.inputs.len()), (2, 16));
-        assert_eq!(batch.inputs[1..8], batch.targets[..7]);
-        assert_eq!(subject.input_bytes(), 2 * 16 * 4);
+        let batch = |number| token_batch(subject.language().unwrap(), 100, number);
+        assert_eq!(batch(3), batch(3));
+        assert_ne!(batch(3), batch(4));
+        assert_eq!((batch(3).rows, batch(3).inputs.len()), (2, 16));
+        assert_eq!(batch(3).inputs[1..8], batch(3).targets[..7]);
+        assert_eq!(subject.training(3).unwrap().input_bytes(), 2 * 16 * 4);
     }
 
     #[test]
@@ -397,11 +585,11 @@ mod tests {
 
     #[test]
     fn workloads_beyond_the_models_positions_are_refused_by_flag() {
-        let check = |workload: Workload| workload.check(&tests_config()).unwrap_err().to_string();
+        let check = |workload: Workload| workload.check(&tests_config().into()).unwrap_err().to_string();
         let message = check(Workload { prompt_length: 1000, output_length: 100, ..Workload::default() });
         assert!(message.starts_with("--prompt-length plus --output-length: expected at most 1024"), "{message}");
         assert_eq!(check(Workload { output_length: 0, ..Workload::default() }), "--output-length: expected at least 1, found 0");
         assert!(check(Workload { batch: 0, ..Workload::default() }).starts_with("--batch"));
-        assert!(Workload::default().check(&tests_config()).is_ok());
+        assert!(Workload::default().check(&tests_config().into()).is_ok());
     }
 }

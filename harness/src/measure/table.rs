@@ -11,16 +11,21 @@
 
 use super::pairs::{aa_pairs, subject_pairs};
 use super::plan::Plan;
+use crate::config::RunConfig;
 use records::metric::{
-    DECODE_TOKENS_PER_S, FLOPS_TRAIN_STEP, PARAMS_TOTAL, PEAK_ALLOC_BYTES, PEAK_RSS_BYTES, PREFILL_S, TRAIN_STEP_S, TTFT_S,
+    DECODE_TOKENS_PER_S, FLOPS_TRAIN_STEP, IMAGE_LATENCY_S, IMAGES_PER_S, PARAMS_TOTAL, PEAK_ALLOC_BYTES, PEAK_RSS_BYTES,
+    PREFILL_S, TRAIN_STEP_S, TTFT_S,
 };
 use records::{Better, Metric, Row, Status};
 use reports::number::{quantity, ratio_pct};
 use stats::bootstrap::BootstrapPlan;
 use stats::gate::{MIN_PAIRS, Pair, noise_floor, reported_change};
 
-/// Columns of the table: title and metric.
-pub static COLUMNS: [(&str, Metric); 8] = [
+/// Title and metric of a column.
+type Column = (&'static str, Metric);
+
+/// Columns of the table of language models.
+static LANGUAGE: [Column; 8] = [
     ("params", PARAMS_TOTAL),
     ("FLOP/step", FLOPS_TRAIN_STEP),
     ("step", TRAIN_STEP_S),
@@ -30,6 +35,25 @@ pub static COLUMNS: [(&str, Metric); 8] = [
     ("peak alloc", PEAK_ALLOC_BYTES),
     ("peak RSS", PEAK_RSS_BYTES),
 ];
+/// Columns of the table of networks on images.
+static IMAGES: [Column; 7] = [
+    ("params", PARAMS_TOTAL),
+    ("FLOP/step", FLOPS_TRAIN_STEP),
+    ("step", TRAIN_STEP_S),
+    ("latency", IMAGE_LATENCY_S),
+    ("images", IMAGES_PER_S),
+    ("peak alloc", PEAK_ALLOC_BYTES),
+    ("peak RSS", PEAK_RSS_BYTES),
+];
+
+/// Columns of a plan's table: title and metric.
+pub fn columns(plan: &Plan) -> &'static [Column] {
+    match plan.subjects.first().map(|subject| &subject.config) {
+        Some(RunConfig::Images(_)) => &IMAGES,
+        _ => &LANGUAGE,
+    }
+}
+
 /// What stands where nothing was measured.
 const MISSING: &str = "—";
 /// Fewest pairs that get an interval.
@@ -121,18 +145,18 @@ pub fn absolute(plan: &Plan, rows: &[Row]) -> anyhow::Result<(Vec<&'static str>,
         .subjects
         .iter()
         .map(|subject| {
-            let name = &subject.config.name;
-            let cells = COLUMNS.iter().map(|(_, metric)| {
+            let name = subject.config.name();
+            let cells = columns(plan).iter().map(|(_, metric)| {
                 Ok(match cost(rows, name, metric)? {
                     Cost::Value(value, _) => quantity(value, metric.unit.as_str()),
                     Cost::Without(status) => status.to_string(),
                     Cost::Missing => MISSING.to_owned(),
                 })
             });
-            std::iter::once(Ok(name.clone())).chain(cells).collect()
+            std::iter::once(Ok(name.to_owned())).chain(cells).collect()
         })
         .collect::<anyhow::Result<_>>()?;
-    Ok((header(), lines))
+    Ok((header(plan), lines))
 }
 
 /// Header and rows of the ratios to the reference; no rows for a plan of one subject.
@@ -140,25 +164,25 @@ pub fn absolute(plan: &Plan, rows: &[Row]) -> anyhow::Result<(Vec<&'static str>,
 /// # Errors
 /// When a value is not positive.
 pub fn relative(plan: &Plan, rows: &[Row]) -> anyhow::Result<(Vec<&'static str>, Vec<Vec<String>>)> {
-    let Some(reference) = plan.reference() else { return Ok((header(), Vec::new())) };
+    let Some(reference) = plan.reference() else { return Ok((header(plan), Vec::new())) };
     let mut lines = plan.subjects[1..]
         .iter()
         .map(|subject| {
-            let name = &subject.config.name;
-            let cells = COLUMNS
+            let name = subject.config.name();
+            let cells = columns(plan)
                 .iter()
                 .map(|(_, metric)| Ok(ratio(rows, &reference.subject, name, metric)?.map_or(MISSING.to_owned(), ratio_cell)));
-            std::iter::once(Ok(name.clone())).chain(cells).collect()
+            std::iter::once(Ok(name.to_owned())).chain(cells).collect()
         })
         .collect::<anyhow::Result<Vec<Vec<String>>>>()?;
-    if let Some(floors) = floor_line(rows)? {
+    if let Some(floors) = floor_line(columns(plan), rows)? {
         lines.push(floors);
     }
-    Ok((header(), lines))
+    Ok((header(plan), lines))
 }
 
-fn header() -> Vec<&'static str> {
-    std::iter::once("subject").chain(COLUMNS.iter().map(|(title, _)| *title)).collect()
+fn header(plan: &Plan) -> Vec<&'static str> {
+    std::iter::once("subject").chain(columns(plan).iter().map(|(title, _)| *title)).collect()
 }
 
 fn ratio_cell(ratio: Ratio) -> String {
@@ -174,12 +198,12 @@ fn short(ratio: f64) -> String {
 }
 
 /// The noise floor per column; `None` when no control was measured.
-fn floor_line(rows: &[Row]) -> anyhow::Result<Option<Vec<String>>> {
+fn floor_line(columns: &[Column], rows: &[Row]) -> anyhow::Result<Option<Vec<String>>> {
     if !rows.iter().any(|row| row.is_aa) {
         return Ok(None);
     }
     let mut line = vec!["A/A floor".to_owned()];
-    for (_, metric) in &COLUMNS {
+    for (_, metric) in columns {
         let differences: Vec<f64> = aa_pairs(rows, metric.name.as_str(), 0)?.iter().map(|pair| pair.difference).collect();
         line.push(match differences.len() {
             0 => MISSING.to_owned(),
@@ -275,9 +299,9 @@ mod tests {
                 })
                 .collect()
         };
-        assert_eq!(floor_line(&control(9)).unwrap().unwrap()[3], "9 of 10 pairs");
+        assert_eq!(floor_line(&LANGUAGE, &control(9)).unwrap().unwrap()[3], "9 of 10 pairs");
         // Differences 0 and ln 1.01 in turn: the interval ends at most at 1 %.
-        assert_eq!(floor_line(&control(10)).unwrap().unwrap()[3], "±1.00 %");
-        assert_eq!(floor_line(&[]).unwrap(), None);
+        assert_eq!(floor_line(&LANGUAGE, &control(10)).unwrap().unwrap()[3], "±1.00 %");
+        assert_eq!(floor_line(&LANGUAGE, &[]).unwrap(), None);
     }
 }

@@ -26,7 +26,7 @@ pub fn serve(input: impl Read) -> anyhow::Result<String> {
     }
     let measured = probe
         .run(&mut subject, &job.window)
-        .with_context(|| format!("probe `{}` of subject `{}`", probe.name(), subject.config.name))?;
+        .with_context(|| format!("probe `{}` of subject `{}`", probe.name(), subject.config.name()))?;
     let mut lines = String::new();
     for measurement in measured {
         let row = job.row(measurement)?;

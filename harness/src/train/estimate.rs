@@ -65,7 +65,7 @@ fn measure(config: &ImageTrainConfig, count: usize) -> candle_core::Result<(i64,
     let before = allocator::read().live_bytes;
     let ImageModelConfig::Resnet(shape) = &config.model;
     let store = ParamStore::new(DType::F32, &Device::Cpu);
-    let network = ResNet::new(shape, store.var_builder())?;
+    let network = ResNet::new(shape, store.var_builder())?.with_numerics(config.kernel_numerics());
     network.init_weights(config.seed)?;
     let mut optimizer = Optimizer::new(&config.optimizer, &store);
     let size = config.data.transform.size;

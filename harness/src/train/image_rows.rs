@@ -6,7 +6,7 @@ use super::rows::{failed, last_losses, residual_columns, seal, size, trained, wi
 use crate::config::ImageTrainConfig;
 use models::{ImageModelConfig, Model as _};
 use records::metric::{ACC1, ACC1_BEST, ACC1_FINAL, ACC5, CROSS_ENTROPY};
-use records::{Better, InnerStat, Manifest, Metric, Numerics, RecordKind, Row};
+use records::{Better, InnerStat, Manifest, Metric, RecordKind, Row};
 
 /// A row with the columns that a config decides: subject, variant, shape, seed. Metric and value are the caller's.
 pub fn base_row(config: &ImageTrainConfig, threads: usize) -> Row {
@@ -20,7 +20,7 @@ pub fn base_row(config: &ImageTrainConfig, threads: usize) -> Row {
         hidden_size: Some(model.head_inputs() as u64),
         image_size: Some(config.data.transform.size as u64),
         dtype: Some("f32".to_owned()),
-        numerics: Some(Numerics::F32),
+        numerics: Some(config.numerics),
         batch: Some(config.batch as u64),
         grad_accum: Some(config.grad_accum as u64),
         optimizer: Some(config.optimizer.kind.name().to_owned()),

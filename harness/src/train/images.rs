@@ -13,7 +13,7 @@ use super::average::Average;
 use super::checkpoint::{self, Contents};
 use super::log::{self, ImageScores, Line, Log, Progress};
 use super::optimizer::Optimizer;
-use super::step::{StepReport, optimizer_step};
+use super::step::{Part, StepReport, optimizer_step};
 use super::{TrainOptions, image_rows, schedule, session};
 use crate::config::ImageTrainConfig;
 use crate::data::images::{ImageBatch, ImageSet, Loader};
@@ -89,7 +89,7 @@ fn run_steps(
     kernels::cpu::keep_freed_memory();
     let ImageModelConfig::Resnet(shape) = &config.model;
     let store = ParamStore::new(DType::F32, &Device::Cpu);
-    let network = ResNet::new(shape, store.var_builder())?;
+    let network = ResNet::new(shape, store.var_builder())?.with_numerics(config.kernel_numerics());
     let mut optimizer = Optimizer::new(&config.optimizer, &store);
     let (mut images, mut train_s) = (0, 0.0);
     let newest = run.newest_checkpoint()?;
@@ -213,11 +213,26 @@ pub fn train_step(
     label_smoothing: f64,
     rate_fraction: f64,
 ) -> candle_core::Result<StepReport> {
+    train_step_in_parts(network, optimizer, batches, label_smoothing, rate_fraction, |_| Ok(()))
+}
+
+/// [`train_step`], telling `ended` whenever a part of it is done.
+///
+/// # Errors
+/// As [`train_step`], and those of `ended`.
+pub fn train_step_in_parts(
+    network: &ResNet,
+    optimizer: &mut Optimizer,
+    batches: &[ImageBatch],
+    label_smoothing: f64,
+    rate_fraction: f64,
+    ended: impl FnMut(Part) -> candle_core::Result<()>,
+) -> candle_core::Result<StepReport> {
     let loss = |batch: &ImageBatch| {
         let labels = Tensor::from_slice(&batch.labels, batch.labels.len(), network.device())?;
         network.loss(&batch.images, &labels, label_smoothing)
     };
-    optimizer_step(optimizer, batches, rate_fraction, loss, |_| Ok(()))
+    optimizer_step(optimizer, batches, rate_fraction, loss, ended)
 }
 
 /// Training and evaluation set of a run.

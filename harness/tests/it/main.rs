@@ -10,6 +10,7 @@ mod eval_parity;
 mod evaluation;
 mod gate;
 mod hub;
+mod image_costs;
 mod image_learning;
 mod layering;
 mod learning;

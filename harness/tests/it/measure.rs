@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-fn subject(config: &TrainConfig, workload: Workload) -> Subject {
-    Subject { config: workload.apply(config), workload, checkpoint: None, reference: None }
+fn subject(config: TrainConfig, workload: Workload) -> Subject {
+    Subject { config: workload.apply(&config.into()), workload, checkpoint: None, reference: None }
 }
 
 fn run_here(probe: &str, config: &TrainConfig, workload: Workload) -> Vec<Row> {
     let probe: &dyn Probe = probes::by_name(probe).unwrap();
-    let measured = probe.run(&mut subject(config, workload), &WindowSpec::short()).unwrap();
+    let measured = probe.run(&mut subject(config.clone(), workload), &WindowSpec::short()).unwrap();
     measured.into_iter().map(Row::from).collect()
 }
 
@@ -133,7 +133,7 @@ fn low_rank_maps_are_never_multiplied_out() {
 #[test]
 fn every_request_satisfies_the_latency_identities() {
     let workload = Workload { batch: 2, ..workload() };
-    let engine = Engine::with_text(&subject(&variant("rw+lr+pa"), workload)).unwrap();
+    let engine = Engine::with_text(&subject(variant("rw+lr+pa"), workload)).unwrap();
     for length in [1, 2, 9] {
         let request = engine.answer(length).unwrap(); // checks the identities itself
         request.check().unwrap();
@@ -350,9 +350,8 @@ fn times_are_refused_in_a_build_with_debug_assertions() {
 #[test]
 fn weights_of_a_checkpoint_are_used_and_named_and_damaged_ones_fail() {
     let folder = tempfile::tempdir().unwrap();
-    let spec = SubjectSpec::from(config());
     let weights = folder.path().join("model.safetensors");
-    let (store, _) = subject(&spec.config, workload()).build().unwrap();
+    let (store, _) = subject(config(), workload()).build().unwrap();
     store.save(&weights).unwrap();
     let out = tempfile::tempdir().unwrap();
     let mut plan = plan(&[config()], &["prefill"], 1);

@@ -1,6 +1,6 @@
 //! Small subjects, plans and windows for the tests of the measuring side.
 
-use harness::config::TrainConfig;
+use harness::config::{ImageTrainConfig, TrainConfig};
 use harness::measure::{MeasureOptions, Plan, SubjectSpec, WindowSpec, Workload, probes};
 use laurel::ResidualConfig;
 use records::Row;
@@ -36,9 +36,24 @@ pub(crate) fn options(out: &Path) -> MeasureOptions {
     }
 }
 
+/// A ResNet of a stem and two blocks on two pictures of 16 pixels a side, trained with SGD.
+pub(crate) fn image_config() -> ImageTrainConfig {
+    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let sets = ["batch=2", "data.transform.size=16", "data.transform.crop.padding=2", "model.depths=[1,1]", "model.width=4"];
+    ImageTrainConfig::load(&root.join("configs/train/resnet20-cifar10-plain.toml"), &sets.map(str::to_owned), None).unwrap()
+}
+
+/// The same with a residual preset, rank 2, lookback 3.
+pub(crate) fn image_variant(preset: &str) -> ImageTrainConfig {
+    let mut config = image_config();
+    config.model.set_residual(ResidualConfig::preset(preset, 2, 3).unwrap());
+    config.name = format!("resnet-{preset}");
+    config
+}
+
 /// Subjects × probes.
-pub(crate) fn plan(subjects: &[TrainConfig], probes: &[&str], pairs: u32) -> Plan {
-    let subjects = subjects.iter().cloned().map(SubjectSpec::from).collect();
+pub(crate) fn plan<C: Clone + Into<SubjectSpec>>(subjects: &[C], probes: &[&str], pairs: u32) -> Plan {
+    let subjects = subjects.iter().cloned().map(Into::into).collect();
     let probes = probes.iter().map(|name| probes::by_name(name).unwrap()).collect();
     Plan::new(subjects, probes, workload(), pairs)
 }

@@ -8,8 +8,9 @@
 //! shortcut's output where there is one, PA looks back within a stage only, and the ReLU stays behind the whole sum
 //! (paper.md section 5).
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 use candle_nn::VarBuilder;
+use kernels::Numerics;
 use laurel::{FeatureAxis, Residual, ResidualStream};
 
 use super::Mode;
@@ -52,14 +53,16 @@ impl Block {
         Ok(Self { convolutions, shortcut, residual: residual.into() })
     }
 
-    pub(crate) fn forward(&self, stream: &mut ResidualStream, mode: Mode) -> Result<()> {
+    pub(crate) fn forward(&self, stream: &mut ResidualStream, mode: Mode, numerics: Numerics) -> Result<()> {
         let x = stream.read(&self.residual)?; // [B, Y, X, inputs]
         let Some((last, inner)) = self.convolutions.split_last() else { return Ok(()) };
-        let fx = inner.iter().try_fold(x.clone(), |fx, convolution| convolution.forward(&fx, mode, true))?;
-        if let Some(shortcut) = self.shortcut.forward(&x, mode)? {
+        let operand = if numerics == Numerics::Bf16 { kernels::cast(&x, DType::BF16)? } else { x.clone() };
+        let fx = inner.iter().try_fold(operand.clone(), |fx, convolution| convolution.forward(&fx, mode, true))?;
+        if let Some(shortcut) = self.shortcut.forward(&x, &operand, mode)? {
             stream.restart(shortcut); // [B, Y', X', outputs]; history ends with the stage
         }
-        let next = if self.residual.is_plain() {
+        // The merge takes a bf16 f(x) beside the f32 stream; the fused addition rounds both.
+        let next = if self.residual.is_plain() && numerics != Numerics::Bf16 {
             last.forward_add_relu(&fx, stream.current(), mode)?
         } else {
             self.residual.merge_relu(&last.forward(&fx, mode, false)?, stream)?
@@ -80,13 +83,13 @@ impl Block {
         self.residual.init(seed)
     }
 
-    /// The inference form; the residual's parameters are shared.
-    pub(crate) fn fold(&self) -> Result<Self> {
+    /// The inference form with convolutions in `dtype`; the residual's parameters are shared.
+    pub(crate) fn fold(&self, dtype: DType) -> Result<Self> {
         Ok(Self {
-            convolutions: self.convolutions.iter().map(ConvNorm::fold).collect::<Result<_>>()?,
+            convolutions: self.convolutions.iter().map(|convolution| convolution.fold(dtype)).collect::<Result<_>>()?,
             shortcut: match &self.shortcut {
                 Shortcut::Identity => Shortcut::Identity,
-                Shortcut::Projection(projection) => Shortcut::Projection(projection.fold()?),
+                Shortcut::Projection(projection) => Shortcut::Projection(projection.fold(dtype)?),
                 Shortcut::Padding { stride, channels } => Shortcut::Padding { stride: *stride, channels: *channels },
             },
             residual: self.residual.clone(),
@@ -95,11 +98,11 @@ impl Block {
 }
 
 impl Shortcut {
-    /// `None` for the identity.
-    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Option<Tensor>> {
+    /// `None` for the identity. `operand` is `x` as convolutions take it; the result has the dtype of `x`.
+    fn forward(&self, x: &Tensor, operand: &Tensor, mode: Mode) -> Result<Option<Tensor>> {
         match self {
             Self::Identity => Ok(None),
-            Self::Projection(projection) => projection.forward(x, mode, false).map(Some),
+            Self::Projection(projection) => kernels::cast(&projection.forward(operand, mode, false)?, x.dtype()).map(Some),
             Self::Padding { stride, channels } => pad_channels(&every_other(x, *stride)?, *channels).map(Some),
         }
     }

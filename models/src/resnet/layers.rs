@@ -7,7 +7,7 @@
 //! ```
 //! Source: Ioffe and Szegedy 2015 (arXiv:1502.03167).
 
-use candle_core::{Result, Tensor, Var, bail};
+use candle_core::{DType, Result, Tensor, Var, bail};
 use candle_nn::VarBuilder;
 use kernels::{Conv2dConfig, PackedConv2d};
 
@@ -74,7 +74,7 @@ impl BatchNorm {
 
     /// γ/√(var + ε) and β − mean·γ/√(var + ε), in f64 until the last rounding: folding loses nothing that matters.
     fn scale_and_shift(&self) -> Result<(Tensor, Tensor)> {
-        let double = |param: &Param| param.tensor().detach().to_dtype(candle_core::DType::F64);
+        let double = |param: &Param| param.tensor().detach().to_dtype(DType::F64);
         let scale = (double(&self.weight)? / (double(&self.running_var)? + self.eps)?.sqrt()?)?;
         let shift = (double(&self.bias)? - (double(&self.running_mean)? * &scale)?)?;
         Ok((scale, shift))
@@ -139,14 +139,14 @@ impl ConvNorm {
         norm.init(seed)
     }
 
-    /// The inference form with the running statistics of now.
-    pub(crate) fn fold(&self) -> Result<Self> {
+    /// The inference form with the running statistics of now, its weight rounded to `dtype` once.
+    pub(crate) fn fold(&self, dtype: DType) -> Result<Self> {
         let form = match &self.form {
             Form::Trained { weight, norm } => {
                 let weight = weight.tensor().detach();
                 let (scale, shift) = norm.scale_and_shift()?;
                 let scale = scale.reshape((scale.elem_count(), 1, 1, 1))?;
-                let folded = weight.to_dtype(scale.dtype())?.broadcast_mul(&scale)?.to_dtype(weight.dtype())?;
+                let folded = weight.to_dtype(scale.dtype())?.broadcast_mul(&scale)?.to_dtype(dtype)?;
                 Form::Folded(PackedConv2d::new(&folded, Some(&shift.to_dtype(weight.dtype())?), &self.config)?)
             }
             Form::Folded(packed) => Form::Folded(packed.clone()),

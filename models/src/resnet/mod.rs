@@ -23,6 +23,7 @@ pub mod weights;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
+use kernels::Numerics;
 use laurel::{Needs, Residual, ResidualStream};
 
 use self::block::Block;
@@ -50,6 +51,7 @@ pub struct ResNet {
     blocks: Vec<Block>,
     head: Linear,
     needs: Needs,
+    numerics: Numerics,
 }
 
 impl ResNet {
@@ -72,7 +74,21 @@ impl ResNet {
             .collect::<Result<Vec<_>>>()?;
         let head = Linear::new(config.head_inputs(), config.num_classes, true, &vb.pp("fc"))?;
         let needs = blocks.iter().map(|block| block.residual().needs()).fold(Needs::default(), Needs::union);
-        Ok(Self { config: config.clone(), stem, blocks, head, needs })
+        Ok(Self { config: config.clone(), stem, blocks, head, needs, numerics: Numerics::F32 })
+    }
+
+    /// The same network with convolutions in the given numerics; a new one computes in f32.
+    ///
+    /// With [`Numerics::Bf16`] images and activations between convolutions are bf16, while the residual stream (with LAuReL's maps on it),
+    /// statistics and the head are f32. [`Numerics::F32Split`] computes in f32: convolutions have no split form.
+    #[must_use]
+    pub fn with_numerics(self, numerics: Numerics) -> Self {
+        Self { numerics, ..self }
+    }
+
+    /// How convolutions are computed.
+    pub fn numerics(&self) -> Numerics {
+        self.numerics
     }
 
     /// Fills every parameter in place from generators keyed by (seed, parameter name), and resets the running statistics.
@@ -106,7 +122,7 @@ impl ResNet {
         self.blocks.iter().map(Block::residual).collect()
     }
 
-    /// Type of the activations.
+    /// Type of the parameters and of the residual stream.
     pub fn dtype(&self) -> DType {
         self.head.parts().0.dtype()
     }
@@ -121,7 +137,7 @@ impl ResNet {
     /// # Errors
     /// When the images have another shape, or [`Mode::Train`] is asked of a frozen or folded network.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.head.forward(&self.features(images, mode)?, kernels::Numerics::F32)
+        self.head.forward(&self.features(images, mode)?, Numerics::F32)
     }
 
     /// Standardised images `[B, Y, X, 3]` to what the head reads, `[B, head_inputs]`.
@@ -132,12 +148,17 @@ impl ResNet {
         if images.rank() != 4 || images.dims()[3] != 3 {
             bail!("resnet: expected images of shape [B, Y, X, 3], found {:?}", images.dims());
         }
-        let mut x = self.stem.forward(images, mode, true)?;
+        let is_bf16 = self.numerics == Numerics::Bf16;
+        let operand = if is_bf16 { kernels::cast(images, DType::BF16)? } else { images.clone() };
+        let mut x = self.stem.forward(&operand, mode, true)?;
         if self.config.stem == Stem::Imagenet {
             x = kernels::max_pool2d(&x, 3, 2, 1)?;
         }
+        if is_bf16 {
+            x = kernels::cast(&x, DType::F32)?; // the stream
+        }
         let mut stream = ResidualStream::start(x, self.needs);
-        self.blocks.iter().try_for_each(|block| block.forward(&mut stream, mode))?;
+        self.blocks.iter().try_for_each(|block| block.forward(&mut stream, mode, self.numerics))?;
         kernels::global_avg_pool(&stream.finish()?)
     }
 
@@ -161,17 +182,20 @@ impl ResNet {
     }
 
     /// The inference form: batch norms folded into the convolutions, weights packed. It shares the head and the residual's
-    /// parameters, and answers [`Mode::Eval`] only. Build it on [`crate::ParamStore::freeze`] to record no graph.
+    /// parameters, and answers [`Mode::Eval`] only. Build it on [`crate::ParamStore::freeze`] to record no graph. Under
+    /// [`Numerics::Bf16`] the packed weights are bf16.
     ///
     /// # Errors
     /// When a weight cannot be read.
     pub fn fold(&self) -> Result<Self> {
+        let dtype = if self.numerics == Numerics::Bf16 { DType::BF16 } else { self.dtype() };
         Ok(Self {
             config: self.config.clone(),
-            stem: self.stem.fold()?,
-            blocks: self.blocks.iter().map(Block::fold).collect::<Result<_>>()?,
+            stem: self.stem.fold(dtype)?,
+            blocks: self.blocks.iter().map(|block| block.fold(dtype)).collect::<Result<_>>()?,
             head: self.head.clone(),
             needs: self.needs,
+            numerics: self.numerics,
         })
     }
 }

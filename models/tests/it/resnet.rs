@@ -1,6 +1,7 @@
 //! What every ResNet variant promises: shapes, counts, gradients, running statistics, folding, checkpoints.
 
 use candle_core::{DType, Device, Tensor};
+use kernels::{Numerics, Tape};
 use laurel::init::ParameterRng;
 use laurel::{PRESETS, ResidualConfig};
 use models::resnet::{BlockKind, LaurelBlocks, ResNetConfig, ShortcutKind, Stem};
@@ -104,6 +105,42 @@ fn counted_parameters_equal_the_closed_form() {
         let norms = store.num_params_where(|n| n.contains("bn") || n.contains("downsample.1"));
         assert_eq!(statistics, norms, "{name}: a mean and a variance for every scale and shift");
         assert_eq!(store.weights_bytes(), 4 * (closed.total + statistics), "{name}: bytes");
+    }
+}
+
+/// A gradient through norms over few pixels and flipped ReLUs is not close to the exact one in every form; how far rounding the pictures
+/// alone moves it is the measure.
+#[test]
+fn bf16_convolutions_follow_f32_forward_backward_and_folded() {
+    for (name, config) in every_variant() {
+        let (images, labels) = (images(16, 32, DType::F32), labels(16, 5));
+        let step = |numerics: Numerics, images: &Tensor| {
+            let (network, store) = fresh(&config, 11);
+            let tape = Tape::start();
+            let loss = network.with_numerics(numerics).loss(images, &labels, 0.1).unwrap();
+            let gradients = tape.backward(&loss).unwrap();
+            let of_each = store.vars().into_iter().map(|(parameter, var)| {
+                let gradient = gradients.get(var.as_tensor()).cloned();
+                assert!(gradient.as_ref().is_none_or(|gradient| gradient.dtype() == DType::F32), "{name}: {parameter}");
+                assert_eq!(gradient.is_none(), is_missing_lag(&parameter), "{name}: {parameter}");
+                gradient.as_ref().map_or_else(Vec::new, values)
+            });
+            (f64::from(loss.to_scalar::<f32>().unwrap()), of_each.flatten().collect::<Vec<f64>>())
+        };
+        let apart = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+        let (wanted, exact) = step(Numerics::F32, &images);
+        let (found, gradient) = step(Numerics::Bf16, &images);
+        assert!(found != wanted && (found - wanted).abs() < 0.01, "{name}: {found} {wanted}");
+        let rounded = images.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
+        let (difference, yardstick) = (apart(&exact, &gradient), apart(&exact, &step(Numerics::F32, &rounded).1));
+        assert!(difference < 3.0 * yardstick, "{name}: gradients are off by {difference}, with rounded pictures by {yardstick}");
+
+        let (network, store) = fresh(&config, 11);
+        let folded = ResNet::new(&config, store.freeze()).unwrap().with_numerics(Numerics::Bf16).fold().unwrap();
+        let (a, b) = (network.forward(&images, Mode::Eval).unwrap(), folded.forward(&images, Mode::Eval).unwrap());
+        assert_eq!(b.dtype(), DType::F32, "{name}");
+        let largest = values(&a).iter().fold(0.0, |largest: f64, logit| largest.max(logit.abs()));
+        assert!(distance(&a, &b) > 0.0 && distance(&a, &b) < 0.03 * largest, "{name}: {} of {largest}", distance(&a, &b));
     }
 }
 

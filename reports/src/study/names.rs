@@ -76,9 +76,10 @@ fn text_of(row: &Row, column: &str) -> Option<String> {
     row.get(column).filter(|cell| *cell != CellRef::Null).map(cell_text)
 }
 
-/// The config hash in the id of a training run: `name/1a2b3c4d-s0`.
+/// The config hash in the id of a training run: `name/1a2b3c4d-s0`. Counts that `measure` takes have a suite: their run is the
+/// measuring one, whose hash is that of the machine and build.
 fn config_hash(row: &Row) -> Option<&str> {
-    if row.kind == RecordKind::Document || row.task.is_some() {
+    if row.kind == RecordKind::Document || row.task.is_some() || row.suite.is_some() {
         return None;
     }
     let (hash, seed) = row.run_id.rsplit_once('/')?.1.split_once("-s")?;

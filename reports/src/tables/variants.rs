@@ -108,6 +108,8 @@ pub const EFFICIENCY: VariantTable = VariantTable {
         Measure { title: "TTFT", metrics: &["ttft_s"], relative: Relative::Ratio },
         Measure { title: "TPOT", metrics: &["tpot_s"], relative: Relative::Ratio },
         Measure { title: "Decode", metrics: &["decode_tokens_per_s"], relative: Relative::Ratio },
+        Measure { title: "Image latency", metrics: &["image_latency_s"], relative: Relative::Ratio },
+        Measure { title: "Images", metrics: &["images_per_s"], relative: Relative::Ratio },
         Measure { title: "Peak alloc", metrics: &["peak_alloc_bytes"], relative: Relative::Ratio },
         Measure { title: "Peak RSS", metrics: &["peak_rss_bytes"], relative: Relative::Ratio },
         LOSS,

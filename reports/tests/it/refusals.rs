@@ -196,6 +196,17 @@ fn configurations_under_one_name_are_told_apart() {
     assert_eq!(names, ["lm-rw-config 11111111", "lm-rw-config 22222222", "lm-rw+lr-r16", "lm-rw+lr-r4"]);
 }
 
+/// The run of `measure` was taken for a training run of another config: quality and cost of a subject stood under two names.
+#[test]
+fn counts_that_measure_took_belong_to_the_trained_subject() {
+    let trained = Row { run_id: "lm-rw/11111111-s0".into(), seed: Some(0), ..row("rw", "val_loss", 3.0) };
+    let suite = Some("efficiency".into());
+    let counted = Row { run_id: "efficiency/22222222-s0".into(), suite, seed: Some(0), ..row("rw", "params_added", 2.0) };
+    let study = Study::new(vec![trained, counted]);
+    let names: Vec<String> = reports::subject::subjects(&study, |_| true).into_iter().map(|subject| subject.name).collect();
+    assert_eq!(names, ["lm-rw"]);
+}
+
 #[test]
 fn documents_are_never_pooled_with_aggregates() {
     // An aggregate and its documents stand side by side in real folders; the aggregate counts, once.

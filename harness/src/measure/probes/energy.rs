@@ -10,12 +10,11 @@
 //! Source: measurement.md section 8.
 
 use super::request::Engine;
-use super::train_step::{DISTINCT_STEPS, RATE_FRACTION};
+use super::train_step::DISTINCT_STEPS;
 use super::{Kind, Probe, Work};
 use crate::measure::energy::{Counters, POWERCAP};
 use crate::measure::subject::Subject;
 use crate::measure::window::{self, Timed, WindowSpec};
-use crate::train::step::train_step;
 use records::metric::{ENERGY_STEP_J, ENERGY_TOKEN_J, IDLE_POWER_W};
 use records::{InnerStat, Measurement, Metric, Outcome, Reason};
 use std::path::Path;
@@ -57,11 +56,11 @@ impl Probe for TrainEnergy {
         let idle = idle_power(&counters);
         kernels::cpu::keep_freed_memory();
         let mut training = subject.training(DISTINCT_STEPS)?;
-        let mut inputs = training.steps.iter().cycle();
         let device = subject.device();
+        let mut number = 0;
         let timed = counted(&counters, spec, || {
-            let batches = inputs.next().expect("a cycle of at least one step");
-            window::time(&device, || Ok(train_step(&training.model, &mut training.optimizer, batches, RATE_FRACTION)?))
+            number += 1;
+            window::time(&device, || training.step(number, |_| Ok(())))
         })?;
         Ok(vec![per_unit(&counters, &timed, ENERGY_STEP_J, 1), Measurement::new(IDLE_POWER_W, outcome(idle, 1))])
     }

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! training    load │ first step │ steps 2 … 4        peak_alloc_bytes, peak_rss_bytes: the largest of the phases
-//! inference   load │ prefill │ decode
+//! inference   load │ prefill │ decode                 of a network on images   load │ image_forward
 //!
 //! peak_alloc_delta_bytes = peak_alloc_bytes − live bytes after load
-//! train_state_bytes      = weights + gradients + two moments, all f32: 16 bytes per parameter
+//! train_state_bytes      = weights + gradients + two moments (SGD: one), all f32: 16 (12) bytes per parameter; running statistics, 4 each
 //! activation_bytes_est   = peak_alloc_bytes − train_state_bytes − inputs
 //! ```
 //! A third reading is the control group's (`peak_cgroup_*`), where the worker can have one: it also counts page cache and children.
@@ -14,16 +14,15 @@
 //!
 //! Source: measurement.md section 7.
 
+use super::image_inference::Pictures;
 use super::request::Engine;
-use super::train_step::RATE_FRACTION;
 use super::{Kind, Probe, Work};
+use crate::config::RunConfig;
 use crate::measure::allocator::{self, Allocated};
 use crate::measure::cgroup::{CGROUP, WorkerGroup};
 use crate::measure::process::{self, Resident};
 use crate::measure::subject::Subject;
 use crate::measure::window::WindowSpec;
-use crate::train::step::train_step;
-use anyhow::ensure;
 use records::metric::{
     ACTIVATION_BYTES_EST, PEAK_ALLOC_BYTES, PEAK_ALLOC_DELTA_BYTES, PEAK_CGROUP_BYTES, PEAK_RSS_BYTES, TRAIN_STATE_BYTES,
     WEIGHTS_BYTES,
@@ -91,13 +90,16 @@ impl Phases {
     }
 }
 
+/// Phase of a network on images.
+const IMAGE_FORWARD: &str = "image_forward";
+
 fn phase_metric(reading: &str, phase: &str) -> Metric {
     Metric::new(&format!("peak_{reading}_{phase}_bytes"), "bytes", Better::Lower).expect("name and unit agree")
 }
 
-/// Largest single block of the prefill: shows that a low-rank map is never formed as D × D.
-fn largest_metric() -> Metric {
-    Metric::new("largest_alloc_prefill_bytes", "bytes", Better::Lower).expect("name and unit agree")
+/// Largest single block of a phase: shows that a low-rank map is never formed as D × D.
+fn largest_metric(phase: &str) -> Metric {
+    Metric::new(&format!("largest_alloc_{phase}_bytes"), "bytes", Better::Lower).expect("name and unit agree")
 }
 
 /// [`PEAK_CGROUP_BYTES`] of an inference worker.
@@ -105,7 +107,7 @@ fn inference_group_metric() -> Metric {
     Metric::new("peak_cgroup_inference_bytes", "bytes", Better::Lower).expect("name and unit agree")
 }
 
-fn phase_metrics(phases: [&str; 3]) -> impl Iterator<Item = Metric> {
+fn phase_metrics<const N: usize>(phases: [&str; N]) -> impl Iterator<Item = Metric> {
     phases.into_iter().flat_map(|phase| [phase_metric("alloc", phase), phase_metric("rss", phase)])
 }
 
@@ -177,26 +179,20 @@ impl Probe for TrainMemory {
 
     fn run(&self, subject: &mut Subject, _: &WindowSpec) -> anyhow::Result<Vec<Measurement>> {
         let mut phases = Phases::start();
-        let mut training = subject.training(STEPS as u64)?;
+        let mut training = subject.training(STEPS)?;
         let load = phases.end();
-        let mut step = |number: usize| -> anyhow::Result<()> {
-            let report = train_step(&training.model, &mut training.optimizer, &training.steps[number], RATE_FRACTION)?;
-            ensure!(report.loss.is_finite(), "the step's loss is not finite: {report:?}");
-            Ok(())
-        };
-        step(0)?;
+        training.step(0, |_| Ok(()))?;
         let first = phases.end();
         for number in 1..STEPS {
-            step(number)?;
+            training.step(number, |_| Ok(()))?;
         }
         let steady = phases.end();
 
         let peak = [load, first, steady].iter().map(|phase| phase.allocated.peak_bytes).max().unwrap_or(0);
         let resident = larger(load.resident, larger(first.resident, steady.resident));
         let weights = training.store.weights_bytes();
-        // Weights, gradients and both moments are f32; there are no separate master weights.
-        let state = 4 * weights;
-        let rest = peak - (state + subject.input_bytes()).cast_signed() as i64;
+        let state = training.state_bytes(subject.config.optimizer().kind);
+        let rest = peak - (state + training.input_bytes()).cast_signed() as i64;
         let exact = |metric: Metric, value: usize| Measurement::new(metric, Outcome::exact(value as f64));
         let mut rows = vec![
             alloc_row(PEAK_ALLOC_BYTES, peak),
@@ -224,7 +220,7 @@ impl Probe for InferenceMemory {
     }
 
     fn about(&self) -> &'static str {
-        "peak allocated and resident bytes of loading, prefill and decoding"
+        "peak allocated and resident bytes of loading, prefill and decoding; of pictures, of loading and the forward pass"
     }
 
     fn kind(&self) -> Kind {
@@ -232,33 +228,63 @@ impl Probe for InferenceMemory {
     }
 
     fn work(&self) -> Work {
-        Work::Request
+        Work::Inference
     }
 
     fn metrics(&self) -> Vec<Metric> {
-        phase_metrics(["prefill", "decode", "inference_load"]).chain([largest_metric(), inference_group_metric()]).collect()
+        let all = phase_metrics(["prefill", "decode", "inference_load", IMAGE_FORWARD]);
+        all.chain([largest_metric("prefill"), largest_metric(IMAGE_FORWARD), inference_group_metric()]).collect()
+    }
+
+    fn metrics_of(&self, config: &RunConfig) -> Vec<Metric> {
+        let has = |metric: &Metric, phase: &str| metric.name.as_str().contains(phase);
+        let is_own = |metric: &Metric| match config {
+            RunConfig::Language(_) => !has(metric, IMAGE_FORWARD),
+            RunConfig::Images(_) => !has(metric, "prefill") && !has(metric, "decode"),
+        };
+        self.metrics().into_iter().filter(is_own).collect()
     }
 
     fn run(&self, subject: &mut Subject, _: &WindowSpec) -> anyhow::Result<Vec<Measurement>> {
-        let mut phases = Phases::start();
-        let engine = Engine::with_ids(subject)?;
-        let ids = engine.ids()?;
-        let load = phases.end();
-        let length = subject.workload.output_length;
-        let mut running = engine.prefill(&ids, length)?;
-        let prefill = phases.end();
-        for _ in 1..length {
-            let tokens = engine.choose(&running)?;
-            engine.advance(&mut running, tokens)?;
+        match &subject.config {
+            RunConfig::Language(_) => language_inference(subject),
+            RunConfig::Images(config) => image_inference(subject, config.batch),
         }
-        engine.choose(&running)?;
-        let decode = phases.end();
-        let mut rows = Vec::new();
-        for (name, phase) in [("prefill", prefill), ("decode", decode), ("inference_load", load)] {
-            rows.extend(phases.rows(name, &phase));
-        }
-        rows.push(alloc_row(largest_metric(), prefill.allocated.largest_bytes));
-        rows.push(phases.group_row(inference_group_metric()));
-        Ok(rows)
     }
+}
+
+fn language_inference(subject: &Subject) -> anyhow::Result<Vec<Measurement>> {
+    let mut phases = Phases::start();
+    let engine = Engine::with_ids(subject)?;
+    let ids = engine.ids()?;
+    let load = phases.end();
+    let length = subject.workload.output_length;
+    let mut running = engine.prefill(&ids, length)?;
+    let prefill = phases.end();
+    for _ in 1..length {
+        let tokens = engine.choose(&running)?;
+        engine.advance(&mut running, tokens)?;
+    }
+    engine.choose(&running)?;
+    let decode = phases.end();
+    let mut rows = Vec::new();
+    for (name, phase) in [("prefill", prefill), ("decode", decode), ("inference_load", load)] {
+        rows.extend(phases.rows(name, &phase));
+    }
+    rows.push(alloc_row(largest_metric("prefill"), prefill.allocated.largest_bytes));
+    rows.push(phases.group_row(inference_group_metric()));
+    Ok(rows)
+}
+
+fn image_inference(subject: &Subject, batch: usize) -> anyhow::Result<Vec<Measurement>> {
+    let mut phases = Phases::start();
+    let pictures = Pictures::new(subject, batch)?;
+    let load = phases.end();
+    Pictures::check(&pictures.forward()?)?;
+    let forward = phases.end();
+    let mut rows = phases.rows(IMAGE_FORWARD, &forward).to_vec();
+    rows.extend(phases.rows("inference_load", &load));
+    rows.push(alloc_row(largest_metric(IMAGE_FORWARD), forward.allocated.largest_bytes));
+    rows.push(phases.group_row(inference_group_metric()));
+    Ok(rows)
 }

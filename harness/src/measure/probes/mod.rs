@@ -10,6 +10,7 @@
 //! | [`prefill`] | timing | `prefill_s`, `prefill_tokens_per_s` |
 //! | [`ttft`] | timing | `ttft_s` |
 //! | [`decode`] | timing | `tpot_s`, `itl_*_s`, `decode_tokens_per_s`, `request_tokens_per_s`, `e2e_s`, `first_request_s` |
+//! | [`image_inference`] | timing | `image_latency_s`, `images_per_s` |
 //! | [`energy`] | timing | `energy_step_j`, `energy_token_j`, `idle_power_w` |
 //! | [`memory`] | memory | `peak_alloc_*`, `peak_rss_*`, `peak_cgroup_*` of training and of inference, with the state beside them |
 //! | [`predicted_memory`] | memory | `peak_alloc_predicted_bytes` of a training step that does not fit |
@@ -21,6 +22,7 @@ pub mod ballast;
 pub mod decode;
 pub mod energy;
 pub mod flops;
+pub mod image_inference;
 pub mod memory;
 pub mod params;
 pub mod predicted_memory;
@@ -33,6 +35,7 @@ pub mod utilisation;
 
 use super::subject::Subject;
 use super::window::WindowSpec;
+use crate::config::RunConfig;
 use records::{Measurement, Metric};
 
 /// What a worker of a probe must and must not do.
@@ -51,12 +54,18 @@ pub enum Kind {
 pub enum Work {
     /// None.
     Nothing,
-    /// Training batch and sequence length.
+    /// Training batch and sequence length or size of the pictures.
     Training,
     /// Batch of requests and prompt length.
     Prompt,
     /// The same and the output length.
     Request,
+    /// One picture.
+    Picture,
+    /// A batch of pictures.
+    Pictures,
+    /// What the subject answers: a request, or a batch of pictures.
+    Inference,
 }
 
 /// One thing that can be measured about a subject.
@@ -71,6 +80,20 @@ pub trait Probe: Sync {
     fn work(&self) -> Work;
     /// Everything it may report, most important first; no two probes of a kind share a metric.
     fn metrics(&self) -> Vec<Metric>;
+    /// Those that a subject has.
+    fn metrics_of(&self, _config: &RunConfig) -> Vec<Metric> {
+        self.metrics()
+    }
+    /// Why a subject cannot be measured; `None` where it can. Its row is skipped with this reason.
+    fn refuses(&self, config: &RunConfig) -> Option<&'static str> {
+        match (self.work(), config) {
+            (Work::Prompt | Work::Request, RunConfig::Images(_)) => {
+                Some("a network on images reads no prompt and generates no tokens")
+            }
+            (Work::Picture | Work::Pictures, RunConfig::Language(_)) => Some("a language model reads no pictures"),
+            _ => None,
+        }
+    }
     /// Measures once.
     ///
     /// # Errors
@@ -89,7 +112,7 @@ pub trait Probe: Sync {
 }
 
 /// Every probe, in the order of a run.
-pub fn probes() -> [&'static dyn Probe; 14] {
+pub fn probes() -> [&'static dyn Probe; 16] {
     [
         &params::Params,
         &flops::Flops,
@@ -99,6 +122,8 @@ pub fn probes() -> [&'static dyn Probe; 14] {
         &prefill::Prefill,
         &ttft::Ttft,
         &decode::Decode,
+        &image_inference::ImageLatency,
+        &image_inference::ImageThroughput,
         &energy::TrainEnergy,
         &energy::RequestEnergy,
         &memory::TrainMemory,
@@ -109,7 +134,7 @@ pub fn probes() -> [&'static dyn Probe; 14] {
 }
 
 /// Their names, in the same order.
-pub fn names() -> [&'static str; 14] {
+pub fn names() -> [&'static str; 16] {
     probes().map(Probe::name)
 }
 

@@ -1,19 +1,18 @@
 //! Parameters: counted on the built network, and in closed form; the two must be equal.
 //!
 //! ```text
-//! params_total           elements of distinct variables (a tied table once)        = DecoderConfig::num_params
+//! params_total           elements of distinct variables (a tied table once)        = Model::num_params
 //! params_laurel          those below a module named `residual`                     = params_closed_form
 //! params_added           params_total − params_total(reference)
 //! ```
-//! Fresh variables are zero pages nobody touched, so a full-size model is counted without needing its memory.
+//! A full-size model is counted without needing its memory. Running statistics of batch norms are `params_buffers`.
 //!
 //! Source: measurement.md section 3.
 
 use super::{Kind, Probe, Work};
 use crate::measure::subject::Subject;
 use crate::measure::window::WindowSpec;
-use candle_core::DType;
-use models::{Decoder, ParamStore};
+use models::ParamStore;
 use records::metric::{
     PARAMS_ACTIVE, PARAMS_ADDED, PARAMS_ADDED_PCT, PARAMS_BUFFERS, PARAMS_CLOSED_FORM, PARAMS_EMBEDDING, PARAMS_LAUREL,
     PARAMS_NON_EMBEDDING, PARAMS_TOTAL, WEIGHTS_BYTES,
@@ -57,10 +56,10 @@ impl Probe for Params {
     }
 
     fn run(&self, subject: &mut Subject, _: &WindowSpec) -> anyhow::Result<Vec<Measurement>> {
-        let store = ParamStore::new(DType::F32, &subject.device());
-        Decoder::new(subject.decoder(), store.var_builder())?;
+        let store = subject.shapes()?;
         let counted = Counted::of(&store);
-        let closed = subject.decoder().num_params();
+        let closed = subject.config.num_params();
+        let buffers = store.buffers().iter().map(|(_, var)| var.elem_count()).sum();
         let exact = |metric: Metric, value: usize| Measurement::new(metric, Outcome::exact(value as f64));
         let mut rows = vec![
             equal(PARAMS_TOTAL, counted.total, closed.total),
@@ -68,9 +67,9 @@ impl Probe for Params {
             exact(PARAMS_CLOSED_FORM, closed.laurel),
             equal(PARAMS_EMBEDDING, counted.embedding, closed.embedding),
             equal(PARAMS_NON_EMBEDDING, counted.total - counted.embedding, closed.non_embedding()),
-            // A dense network: every parameter takes part in every token.
+            // A dense network: every parameter takes part in every token or picture.
             exact(PARAMS_ACTIVE, counted.total),
-            exact(PARAMS_BUFFERS, 0),
+            exact(PARAMS_BUFFERS, buffers),
             exact(WEIGHTS_BYTES, store.weights_bytes()),
         ];
         if let Some(reference) = &subject.reference {

@@ -11,14 +11,12 @@
 //!
 //! Source: measurement.md section 7.
 
-use super::train_step::RATE_FRACTION;
 use super::{Kind, Probe, Work};
+use crate::config::{RunConfig, TrainConfig, UpdateRule};
 use crate::measure::allocator;
-use crate::measure::plan::TRAIN_BYTES_PER_PARAM;
+use crate::measure::plan::train_bytes_per_param;
 use crate::measure::subject::Subject;
 use crate::measure::window::WindowSpec;
-use crate::train::step::train_step;
-use anyhow::ensure;
 use laurel::AugmentConfig;
 use models::{DecoderConfig, ModelConfig};
 use records::metric::PEAK_ALLOC_PREDICTED_BYTES;
@@ -32,8 +30,8 @@ const STEPS: usize = 3;
 pub struct PredictedMemory;
 
 /// Bytes of all parameters with their gradients and moments.
-fn state_bytes(config: &DecoderConfig) -> i64 {
-    (TRAIN_BYTES_PER_PARAM * config.num_params().total as u64).cast_signed()
+fn state_bytes(config: &DecoderConfig, rule: UpdateRule) -> i64 {
+    (train_bytes_per_param(rule) * config.num_params().total as u64).cast_signed()
 }
 
 /// Depths that are run for a prediction.
@@ -82,22 +80,27 @@ impl Probe for PredictedMemory {
         vec![PEAK_ALLOC_PREDICTED_BYTES]
     }
 
+    fn refuses(&self, config: &RunConfig) -> Option<&'static str> {
+        matches!(config, RunConfig::Images(_))
+            .then_some("the blocks of a network on images differ in width and size: two depths say nothing of a third")
+    }
+
     fn run(&self, subject: &mut Subject, _: &WindowSpec) -> anyhow::Result<Vec<Measurement>> {
-        let whole = subject.decoder().clone();
+        let whole = subject.decoder()?.clone();
         // A third micro-batch needs no more memory than the second, whose gradients are added to those of the first.
-        subject.config.grad_accum = subject.config.grad_accum.min(2);
+        let config = subject.language()?;
+        let config = TrainConfig { grad_accum: config.grad_accum.min(2), ..config.clone() };
         // One base for both depths: buffers that the kernels keep from one step to the next belong to the peaks of both.
         let base = allocator::read().live_bytes;
         let depths = depths(&whole);
         let mut rests = [0; 2];
         for (rest, layers) in rests.iter_mut().zip(depths) {
-            let config = with_depth(&whole, layers);
-            let state = state_bytes(&config);
-            subject.config.model = ModelConfig::Decoder(config);
+            let model = with_depth(&whole, layers);
+            let state = state_bytes(&model, config.optimizer.kind);
+            subject.config = TrainConfig { model: ModelConfig::Decoder(model), ..config.clone() }.into();
             *rest = steady_peak_bytes(subject)? - base - state;
         }
-        subject.config.model = ModelConfig::Decoder(whole.clone());
-        let state = state_bytes(&whole);
+        let state = state_bytes(&whole, config.optimizer.kind);
         let value = state as f64 + extrapolate(depths, rests, whole.num_layers());
         let notes =
             format!("predicted: state in closed form, the rest from {} and {} layers run at full width", depths[0], depths[1]);
@@ -110,13 +113,12 @@ impl Probe for PredictedMemory {
 
 /// Peak of the steps behind the first.
 fn steady_peak_bytes(subject: &Subject) -> anyhow::Result<i64> {
-    let mut training = subject.training(STEPS as u64)?;
-    for (number, batches) in training.steps.iter().enumerate() {
+    let mut training = subject.training(STEPS)?;
+    for number in 0..STEPS {
         if number == 1 {
             allocator::reset_peak();
         }
-        let report = train_step(&training.model, &mut training.optimizer, batches, RATE_FRACTION)?;
-        ensure!(report.loss.is_finite(), "the step's loss is not finite: {report:?}");
+        training.step(number, |_| Ok(()))?;
     }
     Ok(allocator::read().peak_bytes)
 }

@@ -83,8 +83,8 @@ impl Engine {
     /// # Errors
     /// When the model cannot be loaded.
     pub fn with_ids(subject: &Subject) -> anyhow::Result<Self> {
-        let mut stream = stats::rng::stream(TOKENS, subject.config.seed, 0);
-        let vocab = subject.decoder().vocab_size;
+        let mut stream = stats::rng::stream(TOKENS, subject.config.seed(), 0);
+        let vocab = subject.decoder()?.vocab_size;
         let ids = (0..subject.workload.prompt_length).map(|_| stats::rng::index(&mut stream, vocab) as u32).collect();
         Self::new(subject, Prompt::Ids(ids))
     }

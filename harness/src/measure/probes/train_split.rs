@@ -8,12 +8,11 @@
 //!
 //! Source: measurement.md section 5.
 
-use super::train_step::{DISTINCT_STEPS, RATE_FRACTION};
+use super::train_step::DISTINCT_STEPS;
 use super::{Kind, Probe, Work};
 use crate::measure::subject::Subject;
 use crate::measure::window::{self, WindowSpec};
-use crate::train::step::{Part, train_step_in_parts};
-use anyhow::ensure;
+use crate::train::step::Part;
 use records::metric::{TRAIN_STEP_BWD_S, TRAIN_STEP_FWD_S, TRAIN_STEP_OPT_S};
 use records::{Measurement, Metric};
 use std::time::Instant;
@@ -47,22 +46,20 @@ impl Probe for TrainSplit {
         kernels::cpu::keep_freed_memory();
         let mut training = subject.training(DISTINCT_STEPS)?;
         let device = subject.device();
-        let mut inputs = training.steps.iter().cycle();
+        let mut number = 0;
         let timed = window::run(spec, || {
-            let batches = inputs.next().expect("a cycle of at least one step");
             let mut parts_s = [0.0; 3];
-            let (seconds, report) = window::time(&device, || {
+            let (seconds, _) = window::time(&device, || {
                 let mut last = Instant::now();
-                let report = train_step_in_parts(&training.model, &mut training.optimizer, batches, RATE_FRACTION, |part| {
+                training.step(number, |part| {
                     device.synchronize()?;
                     let now = Instant::now();
                     parts_s[part as usize] += now.duration_since(last).as_secs_f64();
                     last = now;
                     Ok(())
-                })?;
-                Ok(report)
+                })
             })?;
-            ensure!(report.loss.is_finite() && report.grad_norm.is_finite(), "the step's loss is not finite: {report:?}");
+            number += 1;
             Ok((seconds, parts_s))
         })?;
         let part = |metric: Metric, part: Part| {

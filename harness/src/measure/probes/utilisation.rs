@@ -10,14 +10,12 @@
 //!
 //! Source: measurement.md section 4 (the classic error is a wrong or hard-coded peak).
 
-use super::train_step::{DISTINCT_STEPS, RATE_FRACTION};
+use super::train_step::{DISTINCT_STEPS, timed_steps};
 use super::{Kind, Probe, Work};
 use crate::measure::subject::Subject;
 use crate::measure::window::{self, WindowSpec};
-use crate::train::step::train_step;
 use anyhow::ensure;
 use candle_core::{Device, Tensor};
-use models::{InputShape, Model as _};
 use rayon::prelude::*;
 use records::metric::{GEMM_FLOPS_PER_S, GEMM_UTILISATION, MEMORY_READ_BYTES_PER_S, MFU};
 use records::{InnerStat, Measurement, Metric, Outcome, Reason};
@@ -61,17 +59,9 @@ impl Probe for Utilisation {
         let device = subject.device();
         let before = gemm_flops_per_s(&device)?;
         let mut training = subject.training(DISTINCT_STEPS)?;
-        let mut inputs = training.steps.iter().cycle();
-        let timed = window::run(spec, || {
-            let batches = inputs.next().expect("a cycle of at least one step");
-            let (seconds, report) =
-                window::time(&device, || Ok(train_step(&training.model, &mut training.optimizer, batches, RATE_FRACTION)?))?;
-            ensure!(report.loss.is_finite(), "the step's loss is not finite: {report:?}");
-            Ok((seconds, ()))
-        })?;
+        let timed = timed_steps(&mut training, &device, spec)?;
         let roof = before.max(gemm_flops_per_s(&device)?);
-        let shape = InputShape::train(subject.config.batch * subject.config.grad_accum, subject.config.data.sequence_length);
-        let flops = subject.config.model.cost(&shape).flops_train() as f64;
+        let flops = subject.config.step_cost().flops_train() as f64;
         let rates: Vec<f64> = timed.samples.iter().map(|seconds| flops / seconds).collect();
         let share = |of: f64| rates.iter().map(|rate| rate / of).collect::<Vec<_>>();
         let mfu = match &subject.workload.peak {

@@ -141,7 +141,14 @@ impl CustomOp3 for LowRank {
 
 /// `[D, r]` as `[r, D]`.
 pub(super) fn transposed(down: &[f32], r: usize) -> Vec<f32> {
-    (0..r).flat_map(|column| down.iter().skip(column).step_by(r).copied()).collect()
+    let d = down.len() / r.max(1);
+    let mut turned = output(down.len());
+    for (i, row) in down.chunks_exact(r.max(1)).enumerate() {
+        for (column, value) in row.iter().enumerate() {
+            turned[column * d + i] = *value;
+        }
+    }
+    turned
 }
 
 multiversion! {

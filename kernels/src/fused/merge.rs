@@ -19,7 +19,7 @@ use super::batch_norm::passed_of;
 use super::cast;
 use super::low_rank::{THIN, expand, reduce, transposed};
 use crate::access::{F32Ref, is_fast};
-use crate::element::{Element, Lock, elements, in_f32, is_element, output, tensor, with_element};
+use crate::element::{Element, Lock, elements, from_storage, in_f32, is_element, output, tensor, with_element};
 use crate::gemm::{Operand, Product};
 use crate::parallel::{self, Disjoint, PIECE};
 use crate::simd::{dot, multiversion};
@@ -91,9 +91,14 @@ pub fn merge(args: &Merge<'_>) -> Result<Tensor> {
         relu: args.relu,
         inner: OnceLock::new(),
     };
-    if tape::is_noting(&op.arguments(&x)) {
+    let arguments = op.arguments(&x);
+    let (is_noting, is_trained) = (tape::is_noting(&arguments), arguments.iter().any(|t| t.track_op()));
+    if is_noting || !is_trained {
         let result = with_element!(op.fx.dtype(), T => op.forward::<T>(&F32Ref::new(&x)?, x.shape()))?;
-        return tape::note(result, move |y, grad| op.argument_gradients(x, y, grad));
+        if is_noting {
+            return tape::note(result, move |y, grad| op.argument_gradients(x, y, grad));
+        }
+        return from_storage(result.0, result.1); // nothing asks for a gradient: no copy of the small arguments for candle's tape
     }
     let fx = match &op.fx2 {
         Some(fx2) => stand_in::sum(&fx, fx2)?,
@@ -125,8 +130,6 @@ struct Operands<'a> {
     zs: Vec<F32Ref<'a>>,
     /// β·U, `[R, D]`, and U itself.
     scaled_up: Vec<f32>,
-    /// Its transpose, `[D, R]`.
-    scaled_columns: Vec<f32>,
     up: Vec<f32>,
     /// `down`, `[D, r]`, and its transpose.
     down: Option<(F32Ref<'a>, Vec<f32>)>,
@@ -227,7 +230,6 @@ impl MergeOp {
         Ok(Operands {
             ab,
             zs: self.branches.iter().map(|(z, _)| F32Ref::new(z)).collect::<Result<_>>()?,
-            scaled_columns: transposed(&scaled_up, d),
             scaled_up,
             up,
             down,
@@ -281,6 +283,7 @@ impl MergeOp {
             return Ok([d_fx, wants_x.then(|| grad.clone()), None]);
         }
         let o = self.operands()?;
+        let scaled_columns = transposed(&o.scaled_up, o.d); // [D, R]
         let (lock, lock2) = self.locks();
         let (fx, fx2) = (lock.elements::<T>()?, lock2.as_ref().map_or(Ok(&[][..]), Lock::elements::<T>)?);
         let (xs, g) = (F32Ref::new(x)?, F32Ref::new(grad)?);
@@ -325,7 +328,7 @@ impl MergeOp {
                 return sums;
             }
             let mut e = output(count * rank);
-            reduce(g, &o.scaled_up, &o.scaled_columns, rank, &mut e, d);
+            reduce(g, &o.scaled_up, &scaled_columns, rank, &mut e, d);
             let z = o.gather(&own_z[start * o.own..end * o.own], start, end);
             Product::new(rank, d, count).one_thread().into(Operand::rows(&z, rank).t(), Operand::rows(g, d), d_up, d);
             let mut first = o.own;

@@ -37,7 +37,7 @@ pub fn build() -> Build {
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     Build {
-        git_commit: git(root, &["rev-parse", "HEAD"]),
+        git_commit: built_from(root),
         git_dirty: git(root, &["status", "--porcelain"]).map(|status| !status.is_empty()),
         binary_sha256: std::env::current_exe().ok().and_then(|path| crate::data::source::sha256(&path).ok()),
         lockfile_sha256: Some(records::ids::sha256_hex(include_bytes!("../../Cargo.lock"))),
@@ -111,6 +111,17 @@ fn bracketed(text: &str) -> Option<String> {
     Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
 }
 
+/// The newest commit that is not younger than this program's file: a program that stayed while the source moved on is not of the newer commits.
+fn built_from(root: &Path) -> Option<String> {
+    let built = std::env::current_exe().ok()?.metadata().ok()?.modified().ok()?;
+    commit_at(root, built.duration_since(UNIX_EPOCH).ok()?.as_secs())
+}
+
+/// The newest commit of the branch checked out at a time, seconds since 1970.
+fn commit_at(root: &Path, seconds: u64) -> Option<String> {
+    git(root, &["rev-list", "-1", &format!("--before={seconds}"), "HEAD"]).filter(|commit| !commit.is_empty())
+}
+
 fn git(root: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").arg("-C").arg(root).args(arguments).stderr(std::process::Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -119,6 +130,25 @@ fn git(root: &Path, arguments: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_of_the_newest_commit_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |seconds: u64| {
+            let date = format!("{seconds} +0000");
+            let who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--allow-empty", "-m", "x"];
+            let mut command = Command::new("git");
+            command.arg("-C").arg(folder.path()).args(who).env("GIT_COMMITTER_DATE", &date).env("GIT_AUTHOR_DATE", &date);
+            assert!(command.status().unwrap().success());
+            git(folder.path(), &["rev-parse", "HEAD"])
+        };
+        git(folder.path(), &["init", "--quiet"]).unwrap();
+        let (first, second) = (at(1_700_000_000), at(1_700_001_000));
+        assert_ne!(first, second);
+        assert_eq!(commit_at(folder.path(), 1_700_000_500), first);
+        assert_eq!(commit_at(folder.path(), 1_700_001_000), second);
+        assert_eq!(commit_at(folder.path(), 1_600_000_000), None);
+    }
 
     #[test]
     fn seconds_become_rfc_3339() {

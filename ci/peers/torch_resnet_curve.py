@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """PyTorch's training curve on the batches and from the weights of one of our runs.
 
-    cargo run --release -p harness --example image_batches -- configs/train/resnet20-cifar10-plain.toml 195 batches.safetensors
-    python ci/peers/torch_resnet_curve.py batches.safetensors --batch 128 --max-steps 390 --warmup 39 --lr 0.1 --decay 5e-4 [--seed-shift 1e-6]
+    cargo run --release -p harness --example image_batches -- configs/train/resnet20-cifar10-plain.toml 390 batches.safetensors
+    python ci/peers/torch_resnet_curve.py batches.safetensors --batch 128 --max-steps 390 --warmup 39 --lr 0.2 --decay 5e-4 [--seed-shift 1e-6]
 
 A CIFAR ResNet with padding shortcuts, SGD with Nesterov momentum, linear warm-up and cosine as harness/src/train/schedule.rs has them,
 no decay on vectors. Prints one JSON object: the loss of every step, accuracy on the evaluation set after the last. `--seed-shift` adds
@@ -80,5 +80,5 @@ for step in range(len(labels) // options.batch):
     losses.append(loss.item())
 with torch.no_grad():
     logits = torch.cat([network(part, False) for part in tensors["valid.images"].permute(0, 3, 1, 2).split(500)])
-right = (logits.argmax(1) == tensors["valid.labels"]).float().mean().item()
+right = (logits.argmax(1) == tensors["valid.labels"].long()).float().mean().item()
 print(json.dumps({"peer": f"torch {torch.__version__}", "losses": losses, "acc1": right}))

@@ -183,8 +183,9 @@ fn records_of_other_commands_are_not_replaced() {
         assert_eq!(std::fs::read(Path::new(&project.path(out)).join("records.jsonl")).unwrap(), records);
     };
     refused(&run, "found run `t/");
-    let measure = ["measure", "--config", "configs/train/t.toml", "--probe", "params", "--out", "m"];
-    project.harness(&measure).assert().success();
+    let measure =
+        ["measure", "--config", "configs/train/t.toml", "--probe", "params", "--prompt-length", "8", "--output-length", "2"];
+    project.harness(&[&measure[..], &["--out", "m"]].concat()).assert().success();
     refused("m", "found run `efficiency/");
     project.harness(&["merge", "m", "--out", "merged"]).assert().success();
     refused("merged", "found records without a manifest");
@@ -198,7 +199,7 @@ fn a_suite_is_evaluated_and_measured_in_folders_of_its_own() {
     std::fs::write(project.path("configs/suites/s.toml"), suite).unwrap();
     let plan = |command: &str, more: &[&str]| stdout(project.harness(&[&[command, "--suite", "s", "--dry-run"], more].concat()));
     assert!(plan("eval", &[]).contains("results: runs/_suites/s\n"), "{}", plan("eval", &[]));
-    let measured = plan("measure", &["--probe", "params"]);
+    let measured = plan("measure", &["--probe", "params", "--prompt-length", "8", "--output-length", "2"]);
     assert!(measured.contains("records in runs/_measure/s\n"), "{measured}");
 }
 

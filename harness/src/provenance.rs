@@ -36,12 +36,10 @@ pub fn host(threads: usize) -> Host {
 pub fn build() -> Build {
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let git_commit = built_from(root);
-    // What is changed now says nothing about a program of another commit.
-    let is_head = git_commit.is_some() && git_commit == git(root, &["rev-parse", "HEAD"]);
+    let (git_commit, git_dirty) = built_s().map_or((None, None), |built| sources_at(root, built));
     Build {
-        git_dirty: if is_head { git(root, &["status", "--porcelain"]).map(|status| !status.is_empty()) } else { None },
         git_commit,
+        git_dirty,
         binary_sha256: std::env::current_exe().ok().and_then(|path| crate::data::source::sha256(&path).ok()),
         lockfile_sha256: Some(records::ids::sha256_hex(include_bytes!("../../Cargo.lock"))),
         rustc: some(env!("HARNESS_RUSTC")),
@@ -114,15 +112,24 @@ fn bracketed(text: &str) -> Option<String> {
     Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
 }
 
-/// The commit that was checked out when this program's file was written: a program that stayed while the source moved on is not of the newer
-/// commits.
+/// When this program's file was written, seconds since 1970.
+fn built_s() -> Option<u64> {
+    let built = std::env::current_exe().ok()?.metadata().ok()?.modified().ok()?;
+    Some(built.duration_since(UNIX_EPOCH).ok()?.as_secs())
+}
+
+/// The commit that was checked out when a program's file was written, and whether the sources differ from it: a program that stayed while the
+/// sources moved on is not of the newer commits.
 ///
 /// The file's time and the log of what was checked out are all there is to go by. A file that was copied later seems newer than its build,
-/// and a build that took long seems to be of what was checked out at its end. None without a log (an unpacked archive of the sources), and
-/// where the log begins after the file's time (a program older than the clone).
-fn built_from(root: &Path) -> Option<String> {
-    let built = std::env::current_exe().ok()?.metadata().ok()?.modified().ok()?;
-    commit_at(root, built.duration_since(UNIX_EPOCH).ok()?.as_secs())
+/// and a build that took long seems to be of what was checked out at its end. No commit without a log (an unpacked archive of the sources),
+/// and where the log begins after the file's time (a program older than the clone). Whether sources differ is read now, so it is unknown
+/// where another commit is checked out, and says nothing of changes made or undone since the build.
+fn sources_at(root: &Path, built_s: u64) -> (Option<String>, Option<bool>) {
+    let commit = commit_at(root, built_s);
+    let is_head = commit.is_some() && commit == git(root, &["rev-parse", "HEAD"]);
+    let is_dirty = || git(root, &["status", "--porcelain"]).map(|status| !status.is_empty());
+    (commit, if is_head { is_dirty() } else { None })
 }
 
 /// What was checked out at a time, seconds since 1970. Not by `HEAD@{time}`, which gives the oldest entry for any time before it, nor by the
@@ -175,6 +182,11 @@ mod tests {
         let merge = at(50, &["merge", "--quiet", "--no-ff", "--no-edit", "side"]);
         let found = [9, 10, 25, 35, 45, 50, 60].map(|minute| commit_at(folder.path(), 1_700_000_000 + 60 * minute));
         assert_eq!(found, [None, first.clone(), first.clone(), side, first, merge.clone(), merge]);
+        // Built with a change that was committed afterwards: whether the sources differ now is not about that program.
+        let dirty = |minute: u64| sources_at(folder.path(), 1_700_000_000 + 60 * minute).1;
+        assert_eq!([45, 60].map(dirty), [None, Some(false)]);
+        std::fs::write(folder.path().join("new"), "").unwrap();
+        assert_eq!([45, 60].map(dirty), [None, Some(true)]);
         assert_eq!(commit_at(tempfile::tempdir().unwrap().path(), 1_700_000_000), None);
     }
 

@@ -36,9 +36,10 @@ pub fn host(threads: usize) -> Host {
 pub fn build() -> Build {
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (git_commit, git_dirty) = built_s().map_or((None, None), |built| sources_at(root, built));
     Build {
-        git_commit: built_from(root),
-        git_dirty: git(root, &["status", "--porcelain"]).map(|status| !status.is_empty()),
+        git_commit,
+        git_dirty,
         binary_sha256: std::env::current_exe().ok().and_then(|path| crate::data::source::sha256(&path).ok()),
         lockfile_sha256: Some(records::ids::sha256_hex(include_bytes!("../../Cargo.lock"))),
         rustc: some(env!("HARNESS_RUSTC")),
@@ -111,19 +112,49 @@ fn bracketed(text: &str) -> Option<String> {
     Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
 }
 
-/// The newest commit that is not younger than this program's file: a program that stayed while the source moved on is not of the newer commits.
-fn built_from(root: &Path) -> Option<String> {
+/// When this program's file was written, seconds since 1970.
+fn built_s() -> Option<u64> {
     let built = std::env::current_exe().ok()?.metadata().ok()?.modified().ok()?;
-    commit_at(root, built.duration_since(UNIX_EPOCH).ok()?.as_secs())
+    Some(built.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
-/// The newest commit of the branch checked out at a time, seconds since 1970.
+/// The commit that was checked out when a program's file was written, and whether the sources differ from it: a program that stayed while the
+/// sources moved on is not of the newer commits.
+///
+/// The file's time and the log of what was checked out are all there is to go by. A file that was copied later seems newer than its build,
+/// and a build that took long seems to be of what was checked out at its end. No commit without a log (an unpacked archive of the sources),
+/// and where the log begins after the file's time (a program older than the clone). Whether sources differ is read now, so it is unknown
+/// where another commit is checked out, and says nothing of changes made or undone since the build.
+fn sources_at(root: &Path, built_s: u64) -> (Option<String>, Option<bool>) {
+    let commit = commit_at(root, built_s);
+    let is_head = commit.is_some() && commit == git(root, &["rev-parse", "HEAD"]);
+    let is_dirty = || git(root, &["status", "--porcelain"]).map(|status| !status.is_empty());
+    (commit, if is_head { is_dirty() } else { None })
+}
+
+/// What was checked out at a time, seconds since 1970. Not by `HEAD@{time}`, which gives the oldest entry for any time before it, nor by the
+/// commits' own times: a merge brings in older commits that were never built here.
 fn commit_at(root: &Path, seconds: u64) -> Option<String> {
-    git(root, &["rev-list", "-1", &format!("--before={seconds}"), "HEAD"]).filter(|commit| !commit.is_empty())
+    let log = git(root, &["reflog", "show", "--date=unix", "--format=%H %gd", "HEAD"])?;
+    log.lines().find_map(|line| {
+        let (commit, entry) = line.split_once(" HEAD@{")?;
+        let time: u64 = entry.strip_suffix('}')?.parse().ok()?;
+        (time <= seconds).then(|| commit.to_owned())
+    })
+}
+
+fn git_command(root: &Path) -> Command {
+    let mut command = Command::new("git");
+    // Set in a hook of git, they would name another repository than the folder's.
+    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
+        command.env_remove(variable);
+    }
+    command.arg("-C").arg(root);
+    command
 }
 
 fn git(root: &Path, arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").arg("-C").arg(root).args(arguments).stderr(std::process::Stdio::null()).output().ok()?;
+    let output = git_command(root).args(arguments).stderr(std::process::Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
@@ -131,23 +162,32 @@ fn git(root: &Path, arguments: &[&str]) -> Option<String> {
 mod tests {
     use super::*;
 
+    /// Merged commits are older than the merge: by their own times a program built before it was of the side branch.
     #[test]
-    fn a_program_is_of_the_newest_commit_before_it() {
+    fn a_program_is_of_the_commit_that_was_checked_out_when_it_was_built() {
         let folder = tempfile::tempdir().unwrap();
-        let at = |seconds: u64| {
-            let date = format!("{seconds} +0000");
-            let who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--allow-empty", "-m", "x"];
-            let mut command = Command::new("git");
-            command.arg("-C").arg(folder.path()).args(who).env("GIT_COMMITTER_DATE", &date).env("GIT_AUTHOR_DATE", &date);
+        let at = |minute: u64, arguments: &[&str]| {
+            let who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"];
+            let date = format!("{} +0000", 1_700_000_000 + 60 * minute);
+            let mut command = git_command(folder.path());
+            command.args(who).args(arguments).env("GIT_COMMITTER_DATE", &date).env("GIT_AUTHOR_DATE", &date);
             assert!(command.status().unwrap().success());
             git(folder.path(), &["rev-parse", "HEAD"])
         };
-        git(folder.path(), &["init", "--quiet"]).unwrap();
-        let (first, second) = (at(1_700_000_000), at(1_700_001_000));
-        assert_ne!(first, second);
-        assert_eq!(commit_at(folder.path(), 1_700_000_500), first);
-        assert_eq!(commit_at(folder.path(), 1_700_001_000), second);
-        assert_eq!(commit_at(folder.path(), 1_600_000_000), None);
+        git(folder.path(), &["init", "--quiet", "--initial-branch=main"]).unwrap();
+        let first = at(10, &["commit", "--quiet", "--allow-empty", "-m", "first"]);
+        at(20, &["checkout", "--quiet", "-b", "side"]);
+        let side = at(30, &["commit", "--quiet", "--allow-empty", "-m", "side"]);
+        at(40, &["checkout", "--quiet", "main"]);
+        let merge = at(50, &["merge", "--quiet", "--no-ff", "--no-edit", "side"]);
+        let found = [9, 10, 25, 35, 45, 50, 60].map(|minute| commit_at(folder.path(), 1_700_000_000 + 60 * minute));
+        assert_eq!(found, [None, first.clone(), first.clone(), side, first, merge.clone(), merge]);
+        // Built with a change that was committed afterwards: whether the sources differ now is not about that program.
+        let dirty = |minute: u64| sources_at(folder.path(), 1_700_000_000 + 60 * minute).1;
+        assert_eq!([45, 60].map(dirty), [None, Some(false)]);
+        std::fs::write(folder.path().join("new"), "").unwrap();
+        assert_eq!([45, 60].map(dirty), [None, Some(true)]);
+        assert_eq!(commit_at(tempfile::tempdir().unwrap().path(), 1_700_000_000), None);
     }
 
     #[test]

@@ -227,7 +227,7 @@ fn python() -> Finding {
 fn git() -> Finding {
     match provenance::build().git_commit {
         Some(commit) => good("git", format!("commit {}", &commit[..commit.len().min(12)])),
-        None => note("git", "no commit found", "records carry no commit"),
+        None => note("git", "no commit known: no repository, or the program is older than its log", "records carry no commit"),
     }
 }
 

@@ -167,6 +167,7 @@ impl Args {
 /// As [`run`].
 pub(super) fn evaluate_suite(suite: &str, out: &Path, global: &Global) -> anyhow::Result<()> {
     let plan = plan(&Args::of_suite(suite, out)?, global)?;
+    files::refuse_others(out)?;
     let started = provenance::utc_now();
     let mut evaluation = evaluate(&plan)?;
     evaluation.conclude()?;
@@ -180,6 +181,9 @@ pub(super) fn evaluate_suite(suite: &str, out: &Path, global: &Global) -> anyhow
 /// Unknown names, unusable models or data, a full disk.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     global.check_scores_are_f32()?;
+    if args.limit == Some(0) {
+        bail!("--limit: expected at least 1, found 0");
+    }
     if args.verify {
         if global.dtype() != DType::F32 {
             bail!("--dtype: expected `f32` with --verify, whose answers were stored in it, found `{}`", word(global.dtype()));
@@ -191,6 +195,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     }
     let plan = plan(args, global)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(args, plan.suite.as_deref(), global));
+    files::refuse_others(&out)?;
     if args.dry_run {
         output::data(&describe(&plan, &out)?)?;
         return Ok(Exit::Fine);
@@ -205,10 +210,14 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         return Ok(Exit::Fine);
     }
     evaluation.conclude()?;
+    ShardFile::forget(&out)?;
     report(&evaluation, &out, &started, plan.threads, global)
 }
 
 /// Writes an evaluation's files and report, and shows the scores.
+///
+/// # Errors
+/// Files that cannot be written; after all are written, an evaluation without any score in which a task failed.
 pub(super) fn report(
     evaluation: &Evaluation,
     out: &Path,
@@ -229,7 +238,10 @@ pub(super) fn report(
         Format::Text => output::data(&summary)?,
     }
     output::note(&format!("results: {}\nreport:  {}", out.join("results.json").display(), report.join("index.html").display()));
-    Ok(Exit::Fine)
+    match evaluation.failure() {
+        Some(why) => bail!("expected a score of at least one task, found none: {why}"),
+        None => Ok(Exit::Fine),
+    }
 }
 
 fn plan(args: &Args, global: &Global) -> anyhow::Result<Plan> {
@@ -509,7 +521,7 @@ fn report_verification(verification: &Verification, global: &Global) -> anyhow::
     let Verification { reference, checks } = verification;
     let holds = checks.iter().all(verify::Check::holds);
     match global.format {
-        Format::Json => output::json(checks)?,
+        Format::Json => output::json(verification)?,
         Format::Text => {
             let rows: Vec<Vec<String>> = checks
                 .iter()

@@ -13,7 +13,9 @@ use super::{Exit, Global, output};
 use crate::data::hub::{self, HubError, Repository};
 use crate::data::images::{ImageSet, OnBadImage, OpenOptions};
 use crate::error::Hint as _;
+use crate::eval::files;
 use crate::eval::runner::TaskRequest;
+use crate::eval::shards::ShardFile;
 use crate::eval::vision::{self, Classifier, TASKS, VisionPlan, classes, score::RealLabels};
 use crate::provenance;
 use crate::run::RunDirectory;
@@ -96,7 +98,7 @@ pub struct Asked {
 /// The image tasks asked, or none when texts are asked.
 ///
 /// # Errors
-/// An unknown suite; a task that it does not have; image and text tasks together; a flag that the tasks asked would ignore.
+/// An unknown suite; a task that it does not have; image and text tasks together; a flag or a suite's key that the tasks asked would ignore.
 pub fn asked(args: &Args, global: &Global) -> anyhow::Result<Option<Asked>> {
     let suite = args.suite.as_deref().map(load_suite).transpose()?;
     let tasks = suite.as_ref().map_or_else(|| Ok(named_tasks(args)), |suite| suite_tasks(suite, args))?;
@@ -106,10 +108,13 @@ pub fn asked(args: &Args, global: &Global) -> anyhow::Result<Option<Asked>> {
             Err(anyhow!("expected tasks of one kind, found `{}`, which asks about pictures, and `{}`", picture.task, text.task))
                 .hint("evaluate them in two commands")
         }
-        (Some(picture), None) => match text_flags(args, global).next() {
-            Some(flag) => bail!("{flag}: expected tasks on texts, found `{}`, which asks about pictures", picture.task),
-            None => Ok(Some(Asked { suite: suite.map(|suite| suite.name), tasks })),
-        },
+        (Some(picture), None) => {
+            if let Some(flag) = text_flags(args, global).next() {
+                bail!("{flag}: expected tasks on texts, found `{}`, which asks about pictures", picture.task);
+            }
+            refuse_text_keys(&tasks)?;
+            Ok(Some(Asked { suite: suite.map(|suite| suite.name), tasks }))
+        }
         (None, text) => match (args.images.given().next(), text) {
             (Some(flag), Some(text)) => {
                 bail!("{flag}: expected tasks on pictures, found `{}`, which asks about texts", text.task)
@@ -117,6 +122,19 @@ pub fn asked(args: &Args, global: &Global) -> anyhow::Result<Option<Asked>> {
             _ => Ok(None),
         },
     }
+}
+
+/// Refuses what a suite says of its image tasks and only tasks on texts read.
+fn refuse_text_keys(tasks: &[TaskRequest]) -> anyhow::Result<()> {
+    for TaskRequest { task, num_fewshot, unsupported, .. } in tasks {
+        let key = match (num_fewshot, unsupported) {
+            (Some(1..), _) => "num_fewshot",
+            (_, Some(_)) => "requires",
+            _ => continue,
+        };
+        bail!("`{key}` of a suite: expected a task on texts, found `{task}`, which asks about pictures");
+    }
+    Ok(())
 }
 
 /// Runs the command.
@@ -132,6 +150,7 @@ pub fn run(args: &Args, asked: &Asked, global: &Global) -> anyhow::Result<Exit> 
             .hint("name one with --model: a .safetensors, .pth or .th file, or a run of ours");
     }
     let out = args.out.clone().unwrap_or_else(|| default_out(args, asked.suite.as_deref(), global));
+    files::refuse_others(&out)?;
     if args.dry_run {
         output::data(&describe(&plan, &models, &out))?;
         return Ok(Exit::Fine);
@@ -152,6 +171,7 @@ pub fn run(args: &Args, asked: &Asked, global: &Global) -> anyhow::Result<Exit> 
         "device": format!("{:?}", plan.device).to_lowercase(),
     });
     evaluation.settings = facts.as_object().cloned().unwrap_or_default();
+    ShardFile::forget(&out)?;
     report(&evaluation, &out, &started, global.thread_count(), global)
 }
 
@@ -182,15 +202,19 @@ fn plan(args: &Args, asked: &Asked, global: &Global) -> anyhow::Result<VisionPla
     if batch_size == 0 {
         bail!("--batch-size: expected at least 1, found 0");
     }
+    let names: Vec<String> = asked.tasks.iter().map(|asked| asked.task.clone()).collect();
+    let task = vision::task_of(&set, &names)?;
+    let request = asked.tasks.iter().find(|asked| task.is_some_and(|task| task.name == asked.task));
     Ok(VisionPlan {
         suite: asked.suite.clone(),
-        tasks: asked.tasks.clone(),
-        dataset_sha256: set.digest()?,
+        asked: names,
+        task,
         set: Arc::new(set),
         commit,
         class_index: index.as_deref().map(classes::read_index).transpose()?,
         real_labels: args.images.real_labels.as_deref().map(RealLabels::read).transpose()?,
-        limit: args.limit,
+        // A suite's limit is of its task; a set of one's own has the command line's alone.
+        limit: request.map_or(args.limit, |request| request.limit),
         batch_size,
         // Decoding goes on beside the forward pass, which uses every thread but not all the time.
         workers: (global.thread_count() / 2).max(1),

@@ -82,7 +82,7 @@ pub struct Args {
     /// Use the weights of the subjects' runs below --runs-dir instead of initial ones
     #[arg(long)]
     pub trained: bool,
-    /// Folder of the records; default: _suites/SUITE in --runs-dir
+    /// Folder of the records; default: _measure/SUITE in --runs-dir
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Keep every iteration in the rows
@@ -179,7 +179,7 @@ fn add(rows: Vec<records::Row>, args: &Args, global: &Global) -> anyhow::Result<
 }
 
 fn options(args: &Args, global: &Global) -> MeasureOptions {
-    let out = args.out.clone().unwrap_or_else(|| global.runs_dir.join("_suites").join(&args.suite));
+    let out = args.out.clone().unwrap_or_else(|| global.runs_dir.join("_measure").join(&args.suite));
     let mut options = MeasureOptions::new(out, global.thread_count());
     options.suite.clone_from(&args.suite);
     options.worker_flags = global.worker_flags();

@@ -2,6 +2,7 @@
 
 use super::{Exit, Format, Global, output};
 use crate::eval::shards::{self, SHARD_FILE, ShardFile};
+use crate::provenance;
 use anyhow::{Context as _, bail};
 use records::store::{MANIFEST_FILE, RECORDS_FILE};
 use records::{Manifest, RecordWriter, Row, read_rows};
@@ -36,6 +37,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         count if count == args.inputs.len() => {
             let load = |input: &PathBuf| Ok((input.clone(), ShardFile::load(input)?));
             let whole = shards::join(args.inputs.iter().map(load).collect::<anyhow::Result<_>>()?)?;
+            whole.check_build(&provenance::build())?;
             return super::eval::report(&whole.evaluation, &args.out, &whole.started_utc, whole.threads, global);
         }
         count => {

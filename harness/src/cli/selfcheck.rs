@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{anyhow, bail};
 use serde::Serialize;
+use serde_json::json;
 use tasks::{DataSource, LanguageModel as _, Profile, Request, Response};
 
 use super::{Exit, Format, Global, output};
@@ -95,7 +96,9 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let checks: Vec<Check> = ways.into_iter().map(|(way, answers)| compare(way, &reference, &answers)).collect();
     let holds = checks.iter().all(|check| check.largest_difference_nats <= TOLERANCE && check.different_decisions == 0);
     match global.format {
-        Format::Json => output::json(&checks)?,
+        Format::Json => {
+            output::json(&json!({"model": model.name, "requests": requests.len(), "unanswered": failed, "checks": checks}))?;
+        }
         Format::Text => {
             let rows: Vec<Vec<String>> = checks
                 .iter()

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tasks::{Aggregate, GroupSpec, Profile};
 
-use super::runner::{NotRun, Outcome, TaskResult};
+use super::runner::{NotRun, Outcome, Sample, TaskResult};
 
 /// One model's outcomes for one seed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,6 +111,22 @@ impl SeedMean {
 }
 
 impl RunOutcome {
+    /// These outcomes of a model about which nothing else is known.
+    #[cfg(test)]
+    pub(super) fn of(tasks: Vec<(String, Outcome)>) -> Self {
+        Self {
+            seed: None,
+            params_total: 1,
+            flops_forward: None,
+            weights_digest: String::new(),
+            folder: None,
+            tokenizer_sha256: String::new(),
+            chat: None,
+            base: Row::default(),
+            tasks,
+        }
+    }
+
     /// The results of a group's leaves, in their order, if every leaf ran.
     fn of_group(&self, group: &GroupSpec) -> Option<Vec<&TaskResult>> {
         let result = |leaf: &String| self.tasks.iter().find(|(name, _)| name == leaf)?.1.as_deref().ok();
@@ -130,6 +146,16 @@ impl ModelOutcome {
     pub fn results(&self, task: &str) -> Option<Vec<&TaskResult>> {
         let of_run = |run: &'_ RunOutcome| run.tasks.iter().position(|(name, outcome)| name == task && outcome.is_ok());
         self.runs.iter().map(|run| of_run(run).and_then(|at| run.tasks[at].1.as_deref().ok())).collect()
+    }
+
+    /// What became of each document of a leaf task, seed by seed; nothing where it was not asked.
+    fn samples(&self, task: &str) -> impl Iterator<Item = &Sample> {
+        let outcomes = self.runs.iter().flat_map(|run| &run.tasks).filter(move |(name, _)| name == task);
+        outcomes.flat_map(|(_, outcome)| match outcome {
+            Ok(result) => result.samples.as_slice(),
+            Err(NotRun::Failed { samples, .. }) => samples.as_slice(),
+            Err(_) => &[],
+        })
     }
 
     /// Why a leaf task has no result.
@@ -211,10 +237,18 @@ impl Evaluation {
     pub fn conclude(&mut self) -> anyhow::Result<()> {
         let profile = self.profile;
         for (_, outcome) in self.models.iter_mut().flat_map(|model| &mut model.runs).flat_map(|run| &mut run.tasks) {
-            let asked = std::mem::replace(outcome, Err(NotRun::Failed(String::new())));
+            let asked = std::mem::replace(outcome, Err(NotRun::Missing(String::new())));
             *outcome = asked.map_or_else(|why| Ok(Err(why)), |result| result.conclude(profile))?;
         }
         Ok(())
+    }
+
+    /// Why there is no score at all: the first failure, when no task of any model has a result. Tasks without data and tasks that no model
+    /// here can be asked are no failures.
+    pub fn failure(&self) -> Option<&NotRun> {
+        let outcomes = || self.models.iter().flat_map(|model| &model.runs).flat_map(|run| &run.tasks).map(|(_, outcome)| outcome);
+        let failed = || outcomes().filter_map(|outcome| outcome.as_ref().err()).find(|why| matches!(why, NotRun::Failed { .. }));
+        if outcomes().any(Result::is_ok) { None } else { failed() }
     }
 
     /// Leaf tasks in the order asked.
@@ -269,7 +303,7 @@ impl Evaluation {
         Ok(json!({ "schema": 1, "models": models, "provenance": provenance }))
     }
 
-    /// Writes the samples files below `folder`.
+    /// Writes the samples files below `folder`, those of failed documents too.
     ///
     /// # Errors
     /// When a file cannot be written; a half-written one is never left behind.
@@ -278,11 +312,13 @@ impl Evaluation {
             let folder = folder.join("samples").join(&model.name);
             std::fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
             for leaf in self.leaves() {
-                let Some(results) = model.results(leaf) else { continue };
                 let mut lines = Vec::new();
-                for sample in results.iter().flat_map(|result| &result.samples) {
+                for sample in model.samples(leaf) {
                     serde_json::to_writer(&mut lines, sample)?;
                     lines.push(b'\n');
+                }
+                if lines.is_empty() {
+                    continue;
                 }
                 write_atomic(&folder.join(format!("{leaf}.jsonl")), &lines)?;
             }
@@ -302,12 +338,11 @@ impl Evaluation {
                         rows.extend(self.document_rows(run, result));
                     }
                     Err(why) => {
-                        let (NotRun::Missing(reason) | NotRun::Unsupported(reason) | NotRun::Failed(reason)) = why;
-                        let is_failure = matches!(why, NotRun::Failed(_));
+                        let is_failure = matches!(why, NotRun::Failed { .. });
                         rows.push(Row {
                             task: Some(name.clone()),
                             status: if is_failure { records::Status::Failed } else { records::Status::Skipped },
-                            reason: Some(reason.clone()),
+                            reason: Some(why.reason().to_owned()),
                             ..self.base(run)
                         });
                     }
@@ -426,11 +461,7 @@ impl Evaluation {
 }
 
 fn not_run_json(why: &NotRun) -> Value {
-    match why {
-        NotRun::Missing(reason) => json!({ "status": "missing", "reason": reason }),
-        NotRun::Unsupported(reason) => json!({ "status": "unsupported", "reason": reason }),
-        NotRun::Failed(reason) => json!({ "status": "failed", "reason": reason }),
-    }
+    json!({ "status": why.status(), "reason": why.reason() })
 }
 
 fn leaf_json(results: &[&TaskResult], metrics: &[(String, SeedMean)]) -> Value {
@@ -523,19 +554,26 @@ mod tests {
             n: 4,
             higher_is_better: true,
         };
-        TaskResult {
-            spec,
-            num_fewshot: 0,
-            fewshot_note: None,
-            limit,
-            aggregates: vec![aggregate],
-            scores: Vec::new(),
-            truncated: 0,
-            boundary: 0,
-            failed: 0,
-            samples: Vec::new(),
-            dataset_sha256: task.to_owned(),
-        }
+        TaskResult { limit, aggregates: vec![aggregate], ..TaskResult::new(spec, task.to_owned()) }
+    }
+
+    fn evaluation(tasks: Vec<(String, Outcome)>) -> Evaluation {
+        let models = vec![ModelOutcome { name: "m".to_owned(), runs: vec![RunOutcome::of(tasks)] }];
+        let (settings, profile) = (Map::new(), Profile::Canonical);
+        Evaluation { suite: None, profile, settings, groups: Vec::new(), sandbox: None, models }
+    }
+
+    #[test]
+    fn only_an_evaluation_without_any_score_in_which_a_task_failed_is_a_failure() {
+        let failed = || Err(NotRun::Failed { reason: "not finite".to_owned(), samples: Vec::new() });
+        let ok = || Ok(Box::new(result("boolq", 0.5, None, "acc")));
+        let missing = || Err(NotRun::Missing("no file".to_owned()));
+        let failure = |outcomes: Vec<Outcome>| {
+            let tasks = outcomes.into_iter().map(|outcome| ("boolq".to_owned(), outcome)).collect();
+            evaluation(tasks).failure().map(ToString::to_string)
+        };
+        assert_eq!(failure(vec![missing(), failed()]).as_deref(), Some("failed: not finite"));
+        assert_eq!([vec![failed(), ok()], vec![missing()], vec![]].map(failure), [None, None, None]);
     }
 
     #[test]
@@ -564,22 +602,8 @@ mod tests {
         let row = |chances: [f64; 2]| {
             let results = [result(&leaves[0], chances[0], None, "acc"), result(&leaves[1], chances[1], Some(2), "acc")];
             let tasks = leaves.iter().cloned().zip(results.map(|result| Ok(Box::new(result)))).collect();
-            let run = RunOutcome {
-                seed: None,
-                params_total: 1,
-                flops_forward: None,
-                weights_digest: String::new(),
-                folder: None,
-                tokenizer_sha256: String::new(),
-                chat: None,
-                base: Row::default(),
-                tasks,
-            };
             let groups = vec![GroupSpec { name: "mmlu".to_owned(), leaves: leaves.to_vec(), size_weighted: true }];
-            let models = vec![ModelOutcome { name: "m".to_owned(), runs: vec![run] }];
-            let (settings, profile) = (Map::new(), Profile::Canonical);
-            let evaluation = Evaluation { suite: None, profile, settings, groups, sandbox: None, models };
-            evaluation.rows().pop().unwrap()
+            Evaluation { groups, ..evaluation(tasks) }.rows().pop().unwrap()
         };
         let same = row([0.25, 0.25]);
         assert_eq!(

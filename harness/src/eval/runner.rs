@@ -95,7 +95,7 @@ pub struct TaskResult {
 }
 
 /// Why a task has no result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotRun {
     /// Its files are not in the data folder.
@@ -103,16 +103,35 @@ pub enum NotRun {
     /// This model or build cannot do what it asks.
     Unsupported(String),
     /// It was asked, and not one document could be scored.
-    Failed(String),
+    Failed {
+        /// What went wrong first.
+        reason: String,
+        /// Lines of the samples file: what went wrong with each document.
+        samples: Vec<Sample>,
+    },
+}
+
+impl NotRun {
+    /// The cause alone.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Missing(reason) | Self::Unsupported(reason) | Self::Failed { reason, .. } => reason,
+        }
+    }
+
+    /// `missing`, `unsupported` or `failed`.
+    pub fn status(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "missing",
+            Self::Unsupported(_) => "unsupported",
+            Self::Failed { .. } => "failed",
+        }
+    }
 }
 
 impl std::fmt::Display for NotRun {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Missing(reason) => write!(f, "missing: {reason}"),
-            Self::Unsupported(reason) => write!(f, "unsupported: {reason}"),
-            Self::Failed(reason) => write!(f, "failed: {reason}"),
-        }
+        write!(f, "{}: {}", self.status(), self.reason())
     }
 }
 
@@ -163,14 +182,7 @@ pub fn run_task(
         num_fewshot,
         fewshot_note: data.fewshot_note.filter(|_| num_fewshot > 0),
         limit: request.limit,
-        aggregates: Vec::new(),
-        scores: Vec::new(),
-        truncated: 0,
-        boundary: 0,
-        failed: 0,
-        samples: Vec::new(),
-        dataset_sha256: data.dataset_sha256.clone(),
-        spec,
+        ..TaskResult::new(spec, data.dataset_sha256.clone())
     };
     let answered: Vec<Answered<'_>> =
         prepared.iter().map(|doc| Answered { doc, responses: answers.by_ref().take(doc.requests.len()).collect() }).collect();
@@ -212,6 +224,23 @@ fn verdicts(
 }
 
 impl TaskResult {
+    /// A task without examples and without documents so far.
+    pub fn new(spec: TaskSpec, dataset_sha256: String) -> Self {
+        Self {
+            spec,
+            num_fewshot: 0,
+            fewshot_note: None,
+            limit: None,
+            aggregates: Vec::new(),
+            scores: Vec::new(),
+            truncated: 0,
+            boundary: 0,
+            failed: 0,
+            samples: Vec::new(),
+            dataset_sha256,
+        }
+    }
+
     fn add(&mut self, task: &dyn Task, answered: &Answered<'_>, verdicts: Result<Vec<Verdict>, String>, seed: Option<u64>) {
         let Answered { doc, responses } = answered;
         let scored = answered.all().and_then(|responses| {
@@ -246,8 +275,8 @@ impl TaskResult {
     pub fn conclude(mut self: Box<Self>, profile: Profile) -> anyhow::Result<Outcome> {
         if self.scores.is_empty() {
             let first = self.samples.iter().find_map(|sample| sample.error.as_deref()).unwrap_or("no documents");
-            let why = format!("none of {} documents could be scored: {first}", self.samples.len());
-            return Ok(Err(NotRun::Failed(why)));
+            let reason = format!("none of {} documents could be scored: {first}", self.samples.len());
+            return Ok(Err(NotRun::Failed { reason, samples: self.samples }));
         }
         self.aggregates = tasks::task(&self.spec.name, profile)?.aggregate(&self.scores)?;
         Ok(Ok(self))

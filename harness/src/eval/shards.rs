@@ -63,6 +63,33 @@ impl ShardFile {
         Ok(())
     }
 
+    /// Removes the file of an earlier part from a folder that gets the result of a whole: `merge` would take the folder for a part.
+    ///
+    /// # Errors
+    /// When it is there and cannot be removed.
+    pub fn forget(folder: &Path) -> anyhow::Result<()> {
+        let path = folder.join(SHARD_FILE);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(anyhow::Error::new(error).context(format!("cannot remove `{}`", path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a program of another version or commit than the parts': the merged files name the program that writes them.
+    ///
+    /// # Errors
+    /// When either differs; a commit that one of them does not know is not compared.
+    pub fn check_build(&self, build: &Build) -> anyhow::Result<()> {
+        same_build(
+            [self.harness_version.as_ref(), self.git_commit.as_ref()],
+            [build.harness_version.as_ref(), build.git_commit.as_ref()],
+        )
+        .context("cannot merge parts of another program")
+        .hint("merge with the program that evaluated the parts")
+    }
+
     /// Reads the file of a folder.
     ///
     /// # Errors
@@ -108,24 +135,39 @@ pub fn join(mut shards: Vec<(PathBuf, ShardFile)>) -> anyhow::Result<ShardFile> 
     Ok(joined)
 }
 
-fn add(joined: &mut ShardFile, other: ShardFile) -> anyhow::Result<()> {
-    let same = |what: &str, a: String, b: String| if a == b { Ok(()) } else { Err(anyhow!("{what}: expected {a}, found {b}")) };
-    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
-    let json = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
-    same("harness version", text(&joined.harness_version), text(&other.harness_version))?;
-    // A machine without the sources knows no commit.
-    if let (Some(commit), Some(other)) = (&joined.git_commit, &other.git_commit) {
-        same("commit", commit.clone(), other.clone())?;
+fn same(what: &str, expected: String, found: String) -> anyhow::Result<()> {
+    if expected == found { Ok(()) } else { Err(anyhow!("{what}: expected {expected}, found {found}")) }
+}
+
+fn text(text: Option<&String>) -> String {
+    text.cloned().unwrap_or_else(|| "none".to_owned())
+}
+
+/// Compares version and commit.
+fn same_build(expected: [Option<&String>; 2], found: [Option<&String>; 2]) -> anyhow::Result<()> {
+    same("harness version", text(expected[0]), text(found[0]))?;
+    match (expected[1], found[1]) {
+        (Some(expected), Some(found)) => same("commit", expected.clone(), found.clone()),
+        // A machine without the sources knows no commit.
+        _ => Ok(()),
     }
+}
+
+fn add(joined: &mut ShardFile, other: ShardFile) -> anyhow::Result<()> {
+    let json = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    same_build(
+        [joined.harness_version.as_ref(), joined.git_commit.as_ref()],
+        [other.harness_version.as_ref(), other.git_commit.as_ref()],
+    )?;
     joined.git_commit = joined.git_commit.take().or(other.git_commit);
     let (joined, other) = (&mut joined.evaluation, other.evaluation);
-    same("suite", text(&joined.suite), text(&other.suite))?;
+    same("suite", text(joined.suite.as_ref()), text(other.suite.as_ref()))?;
     same("profile", joined.profile.name().to_owned(), other.profile.name().to_owned())?;
     for key in joined.settings.keys().chain(other.settings.keys()) {
         same(key, json(joined.settings.get(key)), json(other.settings.get(key)))?;
     }
     same("groups", format!("{:?}", joined.groups), format!("{:?}", other.groups))?;
-    same("sandbox", text(&joined.sandbox), text(&other.sandbox))?;
+    same("sandbox", text(joined.sandbox.as_ref()), text(other.sandbox.as_ref()))?;
     same("models", joined.models.len().to_string(), other.models.len().to_string())?;
     for (model, other) in joined.models.iter_mut().zip(other.models) {
         same("model", model.name.clone(), other.name)?;
@@ -174,30 +216,8 @@ mod tests {
 
     /// Shard of two: one model, one task, none of whose documents fell to this part.
     fn shard(number: usize) -> ShardFile {
-        let result = TaskResult {
-            spec: tasks::task("boolq", Profile::Canonical).unwrap().spec().clone(),
-            num_fewshot: 0,
-            fewshot_note: None,
-            limit: None,
-            aggregates: Vec::new(),
-            scores: Vec::new(),
-            truncated: 0,
-            boundary: 0,
-            failed: 0,
-            samples: Vec::new(),
-            dataset_sha256: "d".to_owned(),
-        };
-        let run = RunOutcome {
-            seed: None,
-            params_total: 1,
-            flops_forward: None,
-            weights_digest: "w".to_owned(),
-            folder: None,
-            tokenizer_sha256: "t".to_owned(),
-            chat: None,
-            base: records::Row::default(),
-            tasks: vec![("boolq".to_owned(), Ok(Box::new(result)))],
-        };
+        let spec = tasks::task("boolq", Profile::Canonical).unwrap().spec().clone();
+        let run = RunOutcome::of(vec![("boolq".to_owned(), Ok(Box::new(TaskResult::new(spec, "d".to_owned()))))]);
         let evaluation = Evaluation {
             suite: None,
             profile: Profile::Canonical,
@@ -227,7 +247,7 @@ mod tests {
     #[test]
     fn shards_that_differ_in_anything_but_documents_are_refused() {
         let joined = join_with(|_| {}).unwrap();
-        assert!(matches!(joined.evaluation.models[0].runs[0].tasks[0].1, Err(NotRun::Failed(_))), "no documents");
+        assert!(matches!(joined.evaluation.models[0].runs[0].tasks[0].1, Err(NotRun::Failed { .. })), "no documents");
         let group = GroupSpec { name: "mmlu".to_owned(), leaves: Vec::new(), size_weighted: true };
         let result = |shard: &mut ShardFile, change: fn(&mut TaskResult)| {
             change(shard.evaluation.models[0].runs[0].tasks[0].1.as_mut().unwrap());
@@ -265,5 +285,18 @@ mod tests {
         for different in [[Some("1"), Some("2"), None], [None, Some("1"), Some("2")]] {
             assert!(format!("{:#}", commits(different).unwrap_err()).contains("commit: expected 1, found 2"));
         }
+    }
+
+    #[test]
+    fn parts_are_merged_by_the_program_that_evaluated_them() {
+        let parts = ShardFile { git_commit: Some("1".to_owned()), ..shard(1) };
+        let merged_by = |version: &str, commit: Option<&str>| {
+            let git_commit = commit.map(str::to_owned);
+            let build = Build { harness_version: Some(version.to_owned()), git_commit, ..Build::default() };
+            parts.check_build(&build).map_err(|error| format!("{error:#}"))
+        };
+        assert_eq!([merged_by("1", Some("1")), merged_by("1", None)], [Ok(()), Ok(())]);
+        assert!(merged_by("2", Some("1")).unwrap_err().contains("harness version: expected 1, found 2"));
+        assert!(merged_by("1", Some("2")).unwrap_err().contains("another program: commit: expected 1, found 2"));
     }
 }

@@ -55,7 +55,7 @@ struct ExpectedRequest {
 }
 
 /// Everything that was stored, compared.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Verification {
     /// What the answers were stored from.
     pub reference: String,

@@ -82,9 +82,14 @@ fn a_model_that_gives_nan_fails_document_by_document() {
     let (project, path) = (Project::new(), folder.path().display().to_string());
     let error = stderr(
         project.harness(&["eval", "--task", "boolq", "--limit", "2", "--model", &path, "--data", "bundled", "--out", "o"]),
-        0,
+        2,
     );
     assert!(error.contains("not run: boolq: failed: none of 2 documents could be scored: not finite"), "{error}");
+    assert!(error.contains("error: expected a score of at least one task, found none: failed: none of 2"), "{error}");
+    // What happened is written all the same, document by document.
+    let samples = std::fs::read_dir(project.path("o/samples")).unwrap().next().unwrap().unwrap().path().join("boolq.jsonl");
+    let samples = std::fs::read_to_string(samples).unwrap();
+    assert!(samples.lines().count() == 2 && samples.lines().all(|line| line.contains("\"error\":\"not finite")), "{samples}");
 }
 
 #[test]

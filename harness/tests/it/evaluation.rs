@@ -75,6 +75,9 @@ fn scores_do_not_depend_on_how_they_are_asked_for() {
     assert!(error.contains("expected answers to compare, found that all of 2 requests fail: too long"), "{error}");
     let mixed = ["selfcheck", "--model", &run, "--limit", "2", "--task", "boolq,hendrycks_math_algebra"];
     assert!(stdout(project.harness(&mixed)).contains("6 requests to"));
+    let found: Value = serde_json::from_str(&stdout(project.harness(&[&mixed[..], &["--format", "json"]].concat()))).unwrap();
+    assert_eq!((&found["requests"], &found["unanswered"]), (&6.into(), &2.into()), "{found}");
+    assert_eq!(found["checks"].as_array().unwrap().len(), 5);
 }
 
 #[test]
@@ -161,6 +164,56 @@ fn a_repeated_evaluation_leaves_nothing_of_the_earlier_one() {
     assert!(has("t/hellaswag.jsonl") && !has("t/boolq.jsonl"));
     let rows = records::read_rows(&project.path("o/records.jsonl")).unwrap().rows;
     assert!(rows.iter().all(|row| row.task.as_deref() != Some("boolq")));
+    assert!(has("mine.txt"));
+}
+
+#[test]
+fn records_of_other_commands_are_not_replaced() {
+    let (project, run) = trained();
+    let eval = |out: &str| ["eval", "--task", "boolq", "--limit", "2", "--model", &run, "--out", out].map(str::to_owned);
+    let refused = |out: &str, found: &str| {
+        let records = std::fs::read(Path::new(&project.path(out)).join("records.jsonl")).unwrap();
+        let arguments = eval(out);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        for arguments in [arguments.clone(), [&arguments[..], &["--dry-run"]].concat()] {
+            let error = stderr(project.harness(&arguments), 2);
+            assert!(error.contains("expected an earlier one or nothing, found ") && error.contains(found), "{error}");
+            assert!(error.contains("hint: --out DIR writes elsewhere"), "{error}");
+        }
+        assert_eq!(std::fs::read(Path::new(&project.path(out)).join("records.jsonl")).unwrap(), records);
+    };
+    refused(&run, "found run `t/");
+    let measure =
+        ["measure", "--config", "configs/train/t.toml", "--probe", "params", "--prompt-length", "8", "--output-length", "2"];
+    project.harness(&[&measure[..], &["--out", "m"]].concat()).assert().success();
+    refused("m", "found run `efficiency/");
+    project.harness(&["merge", "m", "--out", "merged"]).assert().success();
+    refused("merged", "found records without a manifest");
+}
+
+#[test]
+fn a_suite_is_evaluated_and_measured_in_folders_of_its_own() {
+    let (project, _) = trained();
+    std::fs::create_dir_all(project.path("configs/suites")).unwrap();
+    let suite = "name = \"s\"\nsubjects = [\"t\"]\n[[task]]\nname = \"boolq\"\nlimit = 2\n";
+    std::fs::write(project.path("configs/suites/s.toml"), suite).unwrap();
+    let plan = |command: &str, more: &[&str]| stdout(project.harness(&[&[command, "--suite", "s", "--dry-run"], more].concat()));
+    assert!(plan("eval", &[]).contains("results: runs/_suites/s\n"), "{}", plan("eval", &[]));
+    let measured = plan("measure", &["--probe", "params", "--prompt-length", "8", "--output-length", "2"]);
+    assert!(measured.contains("records in runs/_measure/s\n"), "{measured}");
+}
+
+#[test]
+fn a_whole_evaluation_leaves_no_part_of_an_earlier_one() {
+    let (project, run) = trained();
+    let eval = |more: &[&str]| {
+        let common = ["eval", "--task", "boolq", "--limit", "2", "--model", &run, "--out", "o"];
+        project.harness(&[&common[..], more].concat()).assert().success();
+    };
+    eval(&["--shard", "1/2"]);
+    assert!(project.path("o/shard.json").is_file());
+    eval(&[]);
+    assert!(project.path("o/results.json").is_file() && !project.path("o/shard.json").exists());
 }
 
 #[test]
@@ -172,6 +225,7 @@ fn flags_that_would_do_nothing_are_refused() {
     };
     refused(&["--seed", "1"], "--seed: expected a suite's own subjects, found --model");
     refused(&["--softmax-dtype", "model"], "--softmax-dtype model: expected weights in `bf16` or `f16`, found `f32`");
+    refused(&["--limit", "0"], "--limit: expected at least 1, found 0");
     refused(&["--unsafe-exec"], "--allow-code-execution");
     refused(&["--system", "Be brief."], "--system: expected --apply-chat-template beside it");
     refused(&["--batch-size", "4"], "--batch-size: expected tasks on pictures, found `boolq`, which asks about texts");
@@ -183,6 +237,9 @@ fn verification_says_what_this_build_was_compared_with() {
     let project = Project::new();
     let text = stdout(project.harness(&["eval", "--verify"]));
     assert!(text.contains("boolq, 0-shot") && text.contains("this build gives what lm-evaluation-harness 0.4.13"), "{text}");
+    let found: Value = serde_json::from_str(&stdout(project.harness(&["eval", "--verify", "--format", "json"]))).unwrap();
+    assert!(found["reference"].as_str().unwrap().starts_with("lm-evaluation-harness 0.4.13"), "{}", found["reference"]);
+    assert!(found["checks"].as_array().unwrap().len() >= 8);
     assert!(stderr(project.harness(&["eval", "--verify", "--limit", "2"]), 2).contains("cannot be used with"));
     assert!(stderr(project.harness(&["eval", "--verify", "--dtype", "bf16"]), 2).contains("stored in it, found `bf16`"));
     assert!(stderr(project.harness(&["eval", "--verify", "--numerics", "bf16"]), 2).contains("--numerics"));

@@ -112,7 +112,8 @@ fn every_form_of_a_set_holds_the_same_pictures() {
     }
 }
 
-/// Of a folder only class names and file names entered the digest, of parquet the labels: a run went on with other pictures.
+/// Of a folder only class names and file names entered the digest, of parquet the labels: a run went on with other pictures. What it still
+/// does not see: in a folder, other content of the same length, as files are not read for it.
 #[test]
 fn the_digest_of_a_set_changes_with_its_pictures() {
     let folder = tempfile::tempdir().unwrap();
@@ -137,6 +138,12 @@ fn the_digest_of_a_set_changes_with_its_pictures() {
         assert_eq!(before, same, "{form}");
         assert_ne!(before, after, "{form}");
     }
+    let plain = at("after/plain");
+    let before = open(&plain).digest().unwrap();
+    let picture = plain.join("test/bee/0.png");
+    let content: Vec<u8> = std::fs::read(&picture).unwrap().iter().map(|byte| !byte).collect();
+    std::fs::write(&picture, content).unwrap();
+    assert_eq!(open(&plain).digest().unwrap(), before);
 }
 
 #[test]
@@ -174,6 +181,13 @@ fn folders_that_are_no_sets_are_refused() {
     assert!(error(&folder.path().join("none")).contains("found nothing there"));
     assert!(error(&folder.path().join("test/a/0.png")).contains("found another file"));
     let archive = folder.path().join("b.tar");
+    let mut builder = tar::Builder::new(File::create(&archive).unwrap());
+    builder.append_dir_all("set/test", folder.path().join("test")).unwrap();
+    builder.finish().unwrap();
+    assert!(error(&archive).contains("set/test/b` holds no pictures"), "{}", error(&archive));
+    // An empty folder is no picture either.
+    std::fs::create_dir_all(folder.path().join("test/b/c")).unwrap();
+    assert!(error(folder.path()).contains("test/b/c` holds no pictures"), "{}", error(folder.path()));
     let mut builder = tar::Builder::new(File::create(&archive).unwrap());
     builder.append_dir_all("set/test", folder.path().join("test")).unwrap();
     builder.finish().unwrap();
@@ -228,7 +242,11 @@ impl Evaluated {
     }
 
     fn eval(&self, arguments: &[&str]) -> assert_cmd::Command {
-        let mut command = harness(&["eval", "--model", "net.safetensors", "--data", "set", "--threads", "1"]);
+        self.eval_on("set", arguments)
+    }
+
+    fn eval_on(&self, data: &str, arguments: &[&str]) -> assert_cmd::Command {
+        let mut command = harness(&["eval", "--model", "net.safetensors", "--data", data, "--threads", "1"]);
         command.current_dir(self.folder.path()).args(arguments);
         command
     }
@@ -311,6 +329,16 @@ fn what_does_not_fit_is_one_clear_error() {
     assert!(error.contains("unknown split: `train`"), "{error}");
     let error = project.error(&["--task", "cifar10,boolq"]);
     assert!(error.contains("expected tasks of one kind, found `cifar10`"), "{error}");
+    for classes in [["mine", "yours"], ["0", "1"]] {
+        write_folder(&project.path("cifar10"), &files("test", &classes));
+        // Of the task asked and of another one: the scores would stand as the task's in either case.
+        for asked in ["cifar10,imagenette", "imagenet1k,imagenette"] {
+            let error = stderr(project.eval_on("cifar10", &["--task", asked]), 2);
+            assert!(error.contains("expected the classes of task `cifar10`, found `"), "{error}");
+            assert!(error.contains("hint: call a set of your own otherwise"), "{error}");
+        }
+        std::fs::remove_dir_all(project.path("cifar10")).unwrap();
+    }
     std::fs::rename(project.path("set/test/cat"), project.path("set/test/kitten")).unwrap();
     let error = project.error(&["--task", "cifar10"]);
     assert!(error.contains("unknown class folder: `kitten`"), "{error}");
@@ -346,8 +374,48 @@ fn a_suites_tasks_have_their_own_limits_and_those_without_pictures_are_named() {
     assert_eq!((&task["n"], &task["limit"]), (&4.into(), &4.into()));
     project.eval(&["--suite", "s.toml", "--limit", "2", "--out", "o"]).assert().success();
     assert_eq!(results(&project.path("o"))["models"]["net"]["tasks"]["cifar10"]["n"], 2);
+    // A set of one's own is none of the tasks: their limits are not its own.
+    write_folder(&project.path("mine"), &files("test", &["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]));
+    project.eval_on("mine", &["--suite", "s.toml", "--out", "p"]).assert().success();
+    assert_eq!(results(&project.path("p"))["models"]["net"]["tasks"]["mine"]["n"], 30);
+    project.eval_on("mine", &["--suite", "s.toml", "--limit", "7", "--out", "p"]).assert().success();
+    assert_eq!(results(&project.path("p"))["models"]["net"]["tasks"]["mine"]["n"], 7);
     let error = project.error(&["--suite", "s.toml", "--task", "cifar10,nosuch"]);
     assert!(error.contains("--task `nosuch`: expected one of suite `s`: imagenet1k, cifar10"), "{error}");
+}
+
+#[test]
+fn keys_of_texts_are_refused_in_a_suite_of_pictures() {
+    let project = Evaluated::new(&["bird", "cat"]);
+    for (key, value) in [("num_fewshot", "5"), ("requires", "\"images\"")] {
+        let suite = format!("name = \"s\"\n[[task]]\nname = \"cifar10\"\n{key} = {value}\n");
+        std::fs::write(project.path("s.toml"), suite).unwrap();
+        let error = project.error(&["--suite", "s.toml"]);
+        assert!(error.contains(&format!("`{key}` of a suite: expected a task on texts, found `cifar10`")), "{error}");
+    }
+}
+
+/// A dry run read every byte of the set for its digest.
+#[test]
+fn a_dry_run_reads_no_pictures() {
+    let project = Evaluated::new(&["bird", "cat"]);
+    std::os::unix::fs::symlink("nothing", project.path("set/test/cat/gone.png")).unwrap();
+    project.eval(&["--task", "cifar10", "--dry-run"]).assert().success();
+    assert!(project.error(&["--task", "cifar10"]).contains("cannot read `cat/gone.png`"));
+}
+
+#[test]
+fn a_folder_none_of_whose_pictures_can_be_decoded_is_a_failure_with_every_reason() {
+    let project = Evaluated::new(&["bird", "cat"]);
+    for class in ["bird", "cat"] {
+        for number in 0..PER_CLASS {
+            std::fs::write(project.path(&format!("set/test/{class}/{number}.png")), "none").unwrap();
+        }
+    }
+    let error = project.error(&["--task", "cifar10", "--on-bad-image", "skip", "--out", "o"]);
+    assert!(error.contains("expected a score of at least one task, found none: failed: none of 6 pictures"), "{error}");
+    let samples = std::fs::read_to_string(project.path("o/samples/net/cifar10.jsonl")).unwrap();
+    assert_eq!((samples.lines().count(), samples.matches("\"error\"").count()), (6, 6), "{samples}");
 }
 
 #[test]

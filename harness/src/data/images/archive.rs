@@ -29,7 +29,7 @@ pub fn is_archive(path: &Path) -> bool {
 pub struct Contents {
     /// Files that are pictures, or were asked for, under their paths.
     pub files: Vec<(String, Bytes)>,
-    /// Folders without any such file.
+    /// Folders without any such file below them.
     pub empty: Vec<String>,
 }
 
@@ -76,15 +76,16 @@ pub fn read(path: &Path, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Conten
     Ok(Contents { files: found, empty })
 }
 
-/// Folders that hold neither one of the files nor another folder; hidden ones do not count.
+/// Folders below which none of the files lies; hidden ones do not count.
 fn without_files<'a>(folders: &'a BTreeSet<String>, files: impl Iterator<Item = &'a str>) -> Vec<String> {
     let clean = |path: &'a str| path.trim_start_matches("./").trim_end_matches('/');
     let parents = |path: &'a str| std::iter::successors(path.rsplit_once('/'), |(above, _)| above.rsplit_once('/'));
-    let filled: BTreeSet<&str> =
-        files.chain(folders.iter().map(String::as_str)).flat_map(|path| parents(clean(path)).map(|(above, _)| above)).collect();
+    let filled: BTreeSet<&str> = files.flat_map(|path| parents(clean(path)).map(|(above, _)| above)).collect();
     let is_hidden = |path: &str| path.split('/').any(|part| part.is_empty() || part.starts_with('.') || part == "__MACOSX");
-    let folders = folders.iter().map(|folder| clean(folder));
-    folders.filter(|folder| !filled.contains(folder) && !is_hidden(folder)).map(str::to_owned).collect()
+    // An archive may name a folder and not the one that it lies in.
+    let above = folders.iter().flat_map(|folder| parents(clean(folder)).map(|(above, _)| above));
+    let all: BTreeSet<&str> = folders.iter().map(|folder| clean(folder)).chain(above).collect();
+    all.into_iter().filter(|folder| !filled.contains(folder) && !is_hidden(folder)).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -93,9 +94,10 @@ mod tests {
 
     #[test]
     fn folders_without_files_are_told_from_those_above_others() {
-        let folders = ["./", "set/", "set/test/", "set/test/a/", "set/test/b/", "set/.c/", "__MACOSX/d/", "./e"];
+        let folders = ["./", "set/", "set/test/", "set/test/a/", "set/test/b/", "set/.c/", "__MACOSX/d/", "./e", "set/test/f/g/"];
         let folders = folders.into_iter().map(str::to_owned).collect();
-        assert_eq!(without_files(&folders, ["./set/test/a/1.png"].into_iter()), ["e", "set/test/b"]);
+        let empty = ["e", "set/test/b", "set/test/f", "set/test/f/g"];
+        assert_eq!(without_files(&folders, ["./set/test/a/1.png"].into_iter()), empty);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub mod task;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use candle_core::Device;
 use serde_json::json;
 use tasks::{DocScores, Profile};
@@ -26,28 +26,29 @@ pub use self::model::Classifier;
 use self::score::RealLabels;
 pub use self::task::{DEFINITION, TASKS, VisionTask, is_task};
 use super::results::{Evaluation, ModelOutcome, RunOutcome};
-use super::runner::{NotRun, Outcome, Sample, TaskRequest, TaskResult};
+use super::runner::{NotRun, Outcome, Sample, TaskResult};
 use super::suite::progress_bar;
 use crate::data::images::{ImageSet, Loader};
+use crate::error::Hint as _;
 
 /// What is evaluated on which pictures.
 #[derive(Debug)]
 pub struct VisionPlan {
     /// Suite, if one was named.
     pub suite: Option<String>,
-    /// Tasks asked; empty for whatever the set is.
-    pub tasks: Vec<TaskRequest>,
+    /// Names of the tasks asked; empty for whatever the set is.
+    pub asked: Vec<String>,
+    /// The task that the pictures belong to, by [`task_of`]; none for a set of one's own, which is scored under its own name.
+    pub task: Option<&'static VisionTask>,
     /// The pictures.
     pub set: Arc<ImageSet>,
-    /// Digest of the set.
-    pub dataset_sha256: String,
     /// The commit that pictures of the hub are of.
     pub commit: Option<String>,
     /// Ids of the 1,000 classes in order, where a file names them.
     pub class_index: Option<Vec<String>>,
     /// Reassessed labels of the ImageNet validation pictures.
     pub real_labels: Option<RealLabels>,
-    /// First pictures only, of a set that is none of the tasks asked; a task says its own.
+    /// First pictures only.
     pub limit: Option<usize>,
     /// Pictures in a forward pass; changes no score.
     pub batch_size: usize,
@@ -57,15 +58,31 @@ pub struct VisionPlan {
     pub device: Device,
 }
 
+/// The task that a set belongs to, among those asked (all when none); none for a set of one's own.
+///
+/// # Errors
+/// As [`task::of_set`]; a set of one's own that is called like a task, whose scores would stand as that task's.
+pub fn task_of(set: &ImageSet, asked: &[String]) -> anyhow::Result<Option<&'static VisionTask>> {
+    let context = || format!("cannot evaluate on `{}`", set.name);
+    let names: Vec<&str> = asked.iter().map(String::as_str).collect();
+    let task = task::of_set(set.classes(), &names).with_context(context)?;
+    if task.is_none() && is_task(&set.name) {
+        let found: Vec<&str> = set.classes().iter().take(3).map(String::as_str).collect();
+        return Err(anyhow!("expected the classes of task `{}`, found `{}`, …", set.name, found.join("`, `")))
+            .hint("call a set of your own otherwise; where classes are numbers, name its one task with --task")
+            .with_context(context);
+    }
+    Ok(task)
+}
+
 /// Evaluates each model in turn.
 ///
 /// # Errors
-/// A set that fits none of the tasks asked, classes that do not fit a model, pictures that cannot be read.
+/// Classes that do not fit a model, pictures that cannot be read.
 pub fn evaluate(plan: &VisionPlan, models: &[Classifier]) -> anyhow::Result<Evaluation> {
-    let set = &plan.set;
-    let asked: Vec<&str> = plan.tasks.iter().map(|task| task.task.as_str()).collect();
-    let task = task::of_set(set.classes(), &asked).with_context(|| format!("cannot evaluate on `{}`", set.name))?;
-    let name = task.map_or_else(|| set.name.clone(), |task| task.name.to_owned());
+    let (set, task) = (&plan.set, plan.task);
+    let name = task.map_or(set.name.as_str(), |task| task.name);
+    let dataset_sha256 = set.digest()?;
     let mut outcomes: Vec<ModelOutcome> = Vec::new();
     for model in models {
         let outputs = classes::outputs(
@@ -76,12 +93,12 @@ pub fn evaluate(plan: &VisionPlan, models: &[Classifier]) -> anyhow::Result<Eval
             plan.class_index.as_deref(),
         )
         .with_context(|| format!("cannot evaluate model `{}` on `{}`", model.name, set.name))?;
-        let mut tasks = vec![(name.clone(), classify(plan, model, task, &name, &outputs)?)];
-        for other in asked.iter().filter(|other| **other != name) {
-            tasks.push((
-                (*other).to_owned(),
-                Err(NotRun::Missing(format!("the pictures of `{}` are those of `{name}`", set.name))),
-            ));
+        let spec = task::spec(task, name, set.split.as_deref(), model.network.config().num_classes);
+        let asked = TaskResult { limit: plan.limit, ..TaskResult::new(spec, dataset_sha256.clone()) };
+        let mut tasks = vec![(name.to_owned(), classify(plan, model, asked, &outputs)?)];
+        for other in plan.asked.iter().filter(|other| *other != name) {
+            let why = NotRun::Missing(format!("the pictures of `{}` are those of `{name}`", set.name));
+            tasks.push((other.clone(), Err(why)));
         }
         let run = RunOutcome {
             chat: None,
@@ -114,18 +131,13 @@ pub fn evaluate(plan: &VisionPlan, models: &[Classifier]) -> anyhow::Result<Eval
     })
 }
 
-fn classify(
-    plan: &VisionPlan,
-    model: &Classifier,
-    task: Option<&VisionTask>,
-    name: &str,
-    outputs: &[u32],
-) -> anyhow::Result<Outcome> {
+/// Fills in what was asked; `outputs` maps the set's labels to the model's.
+fn classify(plan: &VisionPlan, model: &Classifier, asked: TaskResult, outputs: &[u32]) -> anyhow::Result<Outcome> {
     let set = &plan.set;
-    let limit = plan.tasks.iter().find(|asked| asked.task == name).map_or(plan.limit, |asked| asked.limit);
-    let mut loader = Loader::evaluate(Arc::clone(set), &model.transform, plan.batch_size, limit, plan.workers, &plan.device)?;
-    let count = limit.map_or(set.len(), |limit| limit.min(set.len()));
-    let bar = progress_bar(&format!("{}: {name}", model.name), count, "pictures");
+    let mut loader =
+        Loader::evaluate(Arc::clone(set), &model.transform, plan.batch_size, plan.limit, plan.workers, &plan.device)?;
+    let count = plan.limit.map_or(set.len(), |limit| limit.min(set.len()));
+    let bar = progress_bar(&format!("{}: {}", model.name, asked.spec.name), count, "pictures");
     let (mut scores, mut samples) = (Vec::new(), Vec::new());
     while let Some(batch) = loader.next_batch()? {
         bar.inc(plan.batch_size as u64);
@@ -172,19 +184,8 @@ fn classify(
     }
     samples.sort_by_key(|sample| sample.doc_id);
     if scores.is_empty() {
-        return Ok(Err(NotRun::Failed(format!("none of {count} pictures could be decoded"))));
+        return Ok(Err(NotRun::Failed { reason: format!("none of {count} pictures could be decoded"), samples }));
     }
-    Ok(Ok(Box::new(TaskResult {
-        fewshot_note: None,
-        spec: task::spec(task, name, set.split.as_deref(), model.network.config().num_classes),
-        num_fewshot: 0,
-        limit,
-        aggregates: score::aggregate(&scores)?,
-        failed: count - scores.len(),
-        scores,
-        truncated: 0,
-        boundary: 0,
-        samples,
-        dataset_sha256: plan.dataset_sha256.clone(),
-    })))
+    let aggregates = score::aggregate(&scores)?;
+    Ok(Ok(Box::new(TaskResult { aggregates, failed: count - scores.len(), scores, samples, ..asked })))
 }
